@@ -1,0 +1,31 @@
+# Every target sets up .venv by itself and re-installs when pyproject.toml changes.
+# PY chooses the interpreter that makes the environment: make test PY=python3.12
+PY ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: install demo test lint bench clean
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PY) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+install: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/xbench run suite=chestxray
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy xbench plugins
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/curves.py
+
+clean:
+	rm -rf .venv runs bench.json

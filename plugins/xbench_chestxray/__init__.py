@@ -1,0 +1,63 @@
+"""Chest films: a generated phantom with exact truth, NIH ChestX-ray14, and the classifiers for them."""
+
+from xbench.hookspecs import hookimpl
+from xbench.specs import DatasetSpec, ModelSpec
+
+_NETWORKS = {
+    "resnet18": "He, Zhang, Ren, Sun: Deep residual learning for image recognition. CVPR 2016",
+    "resnet50": "He, Zhang, Ren, Sun: Deep residual learning for image recognition. CVPR 2016",
+    "densenet121": "Huang, Liu, van der Maaten, Weinberger: Densely connected convolutional networks. CVPR 2017",
+}
+
+
+@hookimpl
+def xbench_datasets() -> list[DatasetSpec]:
+    """Return the chest film data sets."""
+    return [
+        DatasetSpec(
+            name="phantom",
+            version=1,
+            factory="xbench_chestxray.phantom:phantom",
+            params={"size": 64, "train": 1600, "valid": 200, "test": 300, "seed": 0},
+            has=("mask", "counterfactual"),
+            summary="generated films; class = cardiothoracic ratio; heart mask and exact counterfactual known",
+        ),
+        DatasetSpec(
+            name="nih",
+            version=1,
+            factory="xbench_chestxray.nih:nih",
+            params={"size": 256, "finding": "Cardiomegaly", "split": "auto", "seed": 0},
+            choices={"split": ("auto", "official", "patient", "s0")},
+            has=("mask",),
+            summary="NIH ChestX-ray14: one finding against No Finding; boxes where they were drawn",
+            citation="Wang, Peng, Lu, Lu, Bagheri, Summers: ChestX-ray8. CVPR 2017",
+        ),
+    ]
+
+
+@hookimpl
+def xbench_models() -> list[ModelSpec]:
+    """Return the chest film classifiers."""
+    small = ModelSpec(
+        name="small",
+        version=1,
+        factory="xbench_chestxray.models:small",
+        fit="xbench_chestxray.models:fit_chest",
+        params={"width": 16, "epochs": 8, "batch": 32, "lr": 3e-3, "augment": True},
+        datasets=("chestxray/*",),
+        summary="a small residual network, trained from scratch in a minute or two on two CPU cores",
+    )
+    full = [
+        ModelSpec(
+            name=name,
+            version=1,
+            factory=f"xbench_chestxray.models:{name}",
+            fit="xbench_chestxray.models:fit_chest",
+            params={"epochs": 20, "batch": 32, "lr": 3e-4, "augment": True},
+            datasets=("chestxray/*",),
+            summary=f"torchvision's {name}, trained from scratch",
+            citation=citation,
+        )
+        for name, citation in _NETWORKS.items()
+    ]
+    return [small, *full]

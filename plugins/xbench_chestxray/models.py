@@ -1,0 +1,157 @@
+"""Classifiers of chest films: a small residual network for CPUs, torchvision's large ones, and how they are trained."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from xbench.fits import FitContext
+from xbench.training import train_classifier
+
+# Of grey levels over NIH ChestX-ray14: film to film they vary far more, so any constants near these do.
+_MEAN, _STD = 0.5, 0.25
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def small(shape: tuple[int, int, int], classes: Sequence[str], *, width: int, **_: object) -> nn.Module:
+    """Return a residual network of 4 blocks that sees maps of a quarter of the image's sides (16 x 16 of 64 x 64).
+
+    Parameters
+    ----------
+    shape
+        (C, H, W) of the images; any H and W from 8 up.
+    classes
+        K names: the network gives K logits.
+    width
+        Channels of the first block; the last has four times as many.
+    """
+    return Small(shape[0], len(classes), width)
+
+
+class Small(nn.Module):
+    """Residual network with batch normalisation; images [B,C,H,W] in [0,1] to logits [B,K] by global average pooling."""
+
+    cam_layer = "features.5"
+
+    def __init__(self, channels: int, n_classes: int, width: int) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            _conv(channels, width, 3, stride=2),
+            nn.ReLU(),
+            _Residual(width, width),
+            _Residual(width, 2 * width, stride=2),
+            _Residual(2 * width, 4 * width),
+            _Residual(4 * width, 4 * width),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(4 * width, n_classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits [B,K]."""
+        return self.head(self.pool(self.features((image - _MEAN) / _STD)).flatten(1))
+
+
+class _Residual(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_conv(inputs, outputs, 3, stride), nn.ReLU(), _conv(outputs, outputs, 3))
+        self.skip = nn.Identity() if inputs == outputs and stride == 1 else _conv(inputs, outputs, 1, stride)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.body(x) + self.skip(x))
+
+
+def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+def resnet18(shape: tuple[int, int, int], classes: Sequence[str], **_: object) -> nn.Module:
+    """Return torchvision's ResNet-18 with fresh weights, from films [B,1 or 3,H,W] to K logits."""
+    return _Torchvision("resnet18", shape[0], len(classes), "network.layer4")
+
+
+def resnet50(shape: tuple[int, int, int], classes: Sequence[str], **_: object) -> nn.Module:
+    """Return torchvision's ResNet-50 with fresh weights, from films [B,1 or 3,H,W] to K logits."""
+    return _Torchvision("resnet50", shape[0], len(classes), "network.layer4")
+
+
+def densenet121(shape: tuple[int, int, int], classes: Sequence[str], **_: object) -> nn.Module:
+    """Return torchvision's DenseNet-121 with fresh weights, from films [B,1 or 3,H,W] to K logits.
+
+    Its last ReLU is a function inside ``forward``, where no hook reaches it; here it is the module ``network.relu``.
+    """
+    return _Torchvision("densenet121", shape[0], len(classes), "network.relu")
+
+
+class _Torchvision(nn.Module):
+    """A torchvision network behind ImageNet's normalisation; a grey film becomes three equal channels."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, channels: int, n_classes: int, cam_layer: str) -> None:
+        super().__init__()
+        import torchvision  # three seconds, which only those pay who use it
+
+        if channels not in (1, 3):
+            raise ValueError(f"chestxray/{name} takes images of 1 or 3 channels, not {channels}")
+        network = getattr(torchvision.models, name)(weights=None, num_classes=n_classes)
+        if name.startswith("densenet"):
+            network = _open_densenet(network)
+        self.network, self.cam_layer = network, cam_layer
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD)[:, None, None], persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits [B,K]."""
+        return self.network((image.expand(-1, 3, -1, -1) - self.mean) / self.std)
+
+
+def _open_densenet(network: nn.Module) -> nn.Module:
+    """Return the same layers in a row, the last ReLU among them as a module."""
+    opened = nn.Sequential()
+    opened.add_module("features", network.features)
+    opened.add_module("relu", nn.ReLU())
+    opened.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    opened.add_module("flatten", nn.Flatten())
+    opened.add_module("classifier", network.classifier)
+    return opened
+
+
+def fit_chest(context: FitContext) -> dict[str, Tensor]:
+    """Train on cross-entropy with both classes counting the same, and return the state dict."""
+    params = context.params
+    return train_classifier(
+        context,
+        epochs=params["epochs"],
+        batch=params["batch"],
+        lr=params["lr"],
+        weight_decay=1e-2,
+        balance=True,
+        augment=jitter if params["augment"] else None,
+    )
+
+
+def jitter(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Return films [B,C,H,W] a little moved, turned, scaled and exposed otherwise; never mirrored: the heart has a side.
+
+    Shifts reach 5 % of the image, angles 6 degrees, scales 8 % (the same along both axes, so that no ratio of widths
+    changes), contrast 15 % and brightness 0.08.
+    """
+
+    def draw(reach: float) -> Tensor:
+        return (torch.rand(len(image), generator=generator) * 2 - 1) * reach
+
+    angle, scale, aspect = draw(math.radians(6)), 1 + draw(0.08), image.shape[3] / image.shape[2]
+    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    across = torch.stack([cos, -sin / aspect, draw(0.10)], dim=1)
+    down = torch.stack([sin * aspect, cos, draw(0.10)], dim=1)
+    grid = F.affine_grid(torch.stack([across, down], dim=1), list(image.shape), align_corners=False)
+    moved = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    contrast, brightness = (1 + draw(0.15))[:, None, None, None], draw(0.08)[:, None, None, None]
+    return ((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)

@@ -1,0 +1,28 @@
+"""Controls: the explainers every table must contain, because a method that does not beat them shows nothing."""
+
+from xbench.hookspecs import hookimpl
+from xbench.specs import ExplainerSpec
+
+
+@hookimpl
+def xbench_explainers() -> list[ExplainerSpec]:
+    """Return the controls."""
+
+    def control(name: str, summary: str, **other: object) -> ExplainerSpec:
+        return ExplainerSpec(
+            name=name, version=1, factory=f"xbench_controls.controls:{name}", summary=summary, control=True, **other
+        )
+
+    return [
+        control("random", "independent uniform noise: what knowing nothing scores", stochastic=True),
+        control("constant", "the same value everywhere; must be flagged blank"),
+        control("centre", "a Gaussian in the middle of the image: the photographer's prior", params={"sigma": 0.25}),
+        control("sobel", "edge strength of the luminance: an explanation that never looks at the model"),
+        control("intensity", "the luminance itself"),
+        control("oracle", "the true mask: the best localisation there is", needs=("mask",)),
+        control(
+            "oracle_difference",
+            "where the exact counterfactual differs: the truth about what the class changes",
+            needs=("counterfactual",),
+        ),
+    ]

@@ -1,0 +1,46 @@
+"""Gradient explainers: sensitivity map, SmoothGrad, input times gradient."""
+
+from xbench.hookspecs import hookimpl
+from xbench.specs import ExplainerSpec
+
+_SCORE = ("logit", "prob")
+
+
+@hookimpl
+def xbench_explainers() -> list[ExplainerSpec]:
+    """Return the gradient explainers."""
+    return [
+        ExplainerSpec(
+            name="gradient",
+            version=1,
+            factory="xbench_gradients.gradients:gradient",
+            params={"score": "logit"},
+            choices={"score": _SCORE},
+            polarity="positive",
+            needs=("gradients",),
+            summary="sensitivity map: the largest |d score / d channel| of each pixel",
+            citation="Simonyan, Vedaldi, Zisserman: Deep inside convolutional networks. ICLR workshop 2014",
+        ),
+        ExplainerSpec(
+            name="smoothgrad",
+            version=1,
+            factory="xbench_gradients.gradients:smoothgrad",
+            params={"score": "logit", "noise_level": 0.15, "n": 50, "variant": "mean"},
+            choices={"score": _SCORE, "variant": ("mean", "square", "var")},
+            polarity="positive",
+            needs=("gradients",),
+            stochastic=True,
+            summary="the gradient averaged over noisy copies of the image",
+            citation="Smilkov, Thorat, Kim, Viégas, Wattenberg: SmoothGrad. arXiv 1706.03825, 2017",
+        ),
+        ExplainerSpec(
+            name="input_x_gradient",
+            version=1,
+            factory="xbench_gradients.gradients:input_x_gradient",
+            params={"score": "logit"},
+            choices={"score": _SCORE},
+            needs=("gradients",),
+            summary="pixel value times gradient, summed over channels",
+            citation="Shrikumar, Greenside, Shcherbina, Kundaje: Not just a black box. arXiv 1605.01713, 2016",
+        ),
+    ]

@@ -1,0 +1,45 @@
+"""Handwritten digits: MNIST, scikit-learn's bundled digits, and the networks that papers train on them."""
+
+from xbench.hookspecs import hookimpl
+from xbench.specs import DatasetSpec, ModelSpec
+
+
+@hookimpl
+def xbench_datasets() -> list[DatasetSpec]:
+    """Return the digit data sets."""
+    return [
+        DatasetSpec(
+            name="mnist",
+            version=1,
+            factory="xbench_mnist.datasets:mnist",
+            has=("mask",),
+            summary="MNIST: 60,000 + 10,000 digits, read from idx files or downloaded; mask = stroke",
+            citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition. 1998",
+        ),
+        DatasetSpec(
+            name="digits",
+            version=1,
+            factory="xbench_mnist.datasets:digits",
+            has=("mask",),
+            summary="scikit-learn's 1,797 real handwritten digits, resized to 28x28; mask = stroke",
+            citation="Alpaydin, Kaynak: Optical recognition of handwritten digits. UCI machine learning repository, 1998",
+        ),
+    ]
+
+
+@hookimpl
+def xbench_models() -> list[ModelSpec]:
+    """Return the digit classifiers."""
+    return [
+        ModelSpec(
+            name="s2",
+            version=1,
+            factory="xbench_mnist.models:s2",
+            fit="xbench_mnist.models:fit_s2",
+            params={"epochs": 12, "samples_per_epoch": 10_000},
+            datasets=("mnist/*",),
+            checkpoints=True,
+            summary="two convolutions and two dense layers (table 1 of the source)",
+            citation="Sakai, Takenaka: Visualization of learning process for convolution neural network. JSAI 2019",
+        ),
+    ]

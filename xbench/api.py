@@ -1,0 +1,233 @@
+"""The Python face: run a suite, follow it, read its table."""
+
+import contextlib
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import xbench
+from xbench.components import import_attr
+from xbench.config import RunConfig, make_config
+from xbench.errors import XbenchError
+from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
+from xbench.executors import Executor
+from xbench.leaderboard import Board, Row, read_boards, write_tables
+from xbench.plan import Cell, FitTask, Plan, make_plan, units, write_plan
+from xbench.plugins import Registry, discover
+from xbench.store import Store, has_fit, write_atomic
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What carrying out a plan did.
+
+    Attributes
+    ----------
+    computed
+        Slices committed now.
+    failures
+        (cell, status, reason) of every cell that could be computed in principle and was not.
+    """
+
+    computed: int
+    fitted: int
+    failures: tuple[tuple[Cell, str, str], ...]
+
+
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    folder
+        Where its records and tables are.
+    boards
+        Its tables.
+    failures
+        What failed, as (explainer, status, reason).
+    """
+
+    def __init__(self, folder: Path, boards: list[Board], outcome: Outcome) -> None:
+        self.folder, self.boards, self.outcome = folder, boards, outcome
+        self.failures = [(cell.label, status, reason) for cell, status, reason in outcome.failures]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows of all tables."""
+        return [row for board in self.boards for row in board.rows]
+
+
+def run(suite: str, **settings: object) -> Run:
+    """Run a suite and return its tables.
+
+    Parameters
+    ----------
+    suite
+        A suite's name.
+    settings
+        The keys of the command line: ``run("mnist", explainer="cam/*", limit=100, device="cpu")``; ``data_root`` and
+        ``data_size`` stand for ``data.root`` and ``data.size``.
+
+    Raises
+    ------
+    XbenchError
+        A setting is wrong, data are missing, a folder cannot be written.
+    """
+    arguments = [f"suite={suite}"]
+    for name, value in settings.items():
+        key = name.replace("data_", "data.", 1) if name.startswith("data_") else name
+        text = ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        arguments.append(f"{key}={text}")
+    registry = discover()
+    config = make_config(arguments, registry)
+    plan = make_plan(config)
+    outcome = execute(plan, registry)
+    boards = read_boards([Store(config.out)], [cell.key for cell in plan.cells])
+    write_tables(boards, config.out / "leaderboard", config.primary)
+    return Run(config.out, boards, outcome)
+
+
+def execute(plan: Plan, registry: Registry, listen: Callable[[Event], None] = lambda event: None) -> Outcome:
+    """Carry out what is not committed yet; what breaks is recorded and the rest goes on.
+
+    Parameters
+    ----------
+    plan
+        What to do.
+    registry
+        Where the executor is found.
+    listen
+        Hears every event, for a progress display.
+
+    Raises
+    ------
+    XbenchError
+        Nothing can go on: no such device, the folder cannot be written.
+    """
+    config = plan.config
+    store = Store(config.out)
+    store.sweep()
+    write_plan(plan, store)
+    _write_manifest(plan)
+    runnable = {cell.key: cell for cell in plan.cells if not cell.unsupported}
+    for key in runnable:
+        store.forgive(key)
+    options = WorkOptions(
+        out=config.out.absolute(),
+        device=config.device,
+        batch=config.batch,
+        budget=config.budget,
+        workers=config.workers,
+    )
+    failed: dict[str, tuple[str, str]] = {}
+    counts = {"slices": 0, "fits": 0}
+
+    def follow(events: Iterator[Event]) -> None:
+        for event in events:
+            listen(event)
+            if isinstance(event, Fatal):
+                raise XbenchError(event.text)
+            if isinstance(event, JobDone) and event.status == "ok":
+                counts["slices"] += 1
+            elif isinstance(event, JobDone):
+                failed[event.key] = (event.status, event.reason)
+            elif isinstance(event, FitDone) and event.problem:
+                failed[event.key] = ("fit_failed", event.problem)
+            elif isinstance(event, FitDone):
+                counts["fits"] += 1
+
+    with _executor(config, registry, options) as executor:
+        for stage in _fit_stages(plan, store, failed):
+            follow(executor.run(stage))
+        for cell in runnable.values():
+            _fail_without_fit(cell, store, failed)
+        follow(executor.run(units(plan, store, skip=failed)))
+    failures = tuple((runnable[key], *failed[key]) for key in runnable if key in failed)
+    return Outcome(counts["slices"], counts["fits"], failures)
+
+
+def missing_fits(plan: Plan, store: Store) -> list[str]:
+    """Return the keys of the fits that some cell with missing slices needs and the cache has not."""
+    needed: dict[str, None] = {}
+    for cell in plan.cells:
+        if not cell.unsupported and not all(store.committed(cell.key, part) for part in range(cell.n_slices)):
+            needed |= {fit: None for fit in (cell.model_fit, cell.explainer_fit) if fit}
+    by_key = {fit.key: fit for fit in plan.fits}
+    for key in list(needed):
+        needed |= {before: None for before in by_key[key].after}
+    return [fit.key for fit in plan.fits if fit.key in needed and not has_fit(fit.key)]
+
+
+def _fit_stages(plan: Plan, store: Store, failed: dict[str, tuple[str, str]]) -> Iterator[list[FitTask]]:
+    """Yield the fits to train, those that others rest on first."""
+    missing = missing_fits(plan, store)
+    left = [fit for fit in plan.fits if fit.key in missing]
+    while left:
+        stage = [fit for fit in left if not any(other.key in fit.after for other in left)]
+        left = [fit for fit in left if fit not in stage]
+        ready = [fit for fit in stage if not any(before in failed for before in fit.after)]
+        for fit in stage:
+            if fit not in ready:
+                failed[fit.key] = ("fit_failed", "the model it explains could not be trained")
+        if ready:
+            yield ready
+
+
+def _fail_without_fit(cell: Cell, store: Store, failed: dict[str, tuple[str, str]]) -> None:
+    for fit, what in ((cell.model_fit, cell.model), (cell.explainer_fit, cell.explainer)):
+        if fit in failed and what is not None and cell.key not in failed:
+            reason = f"training {what.text} failed: {failed[fit][1]}"
+            store.fail(cell.key, "fit_failed", reason)
+            failed[cell.key] = ("fit_failed", reason)
+
+
+@contextlib.contextmanager
+def _executor(config: RunConfig, registry: Registry, options: WorkOptions) -> Iterator[Executor]:
+    executor: Executor = import_attr(registry.executors[config.executor].factory)(options)
+    try:
+        yield executor
+    finally:
+        executor.close()
+
+
+def _write_manifest(plan: Plan) -> None:
+    config = plan.config
+    packages = ("xbench-xai", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn")
+    manifest = {
+        "command": sys.argv,
+        "suite": config.suite,
+        "title": config.title,
+        "protocol": config.protocol,
+        "data": config.data.text,
+        "primary": config.primary,
+        "cells": [cell.key for cell in plan.cells],
+        "notes": plan.notes,
+        "xbench": xbench.__version__,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "versions": {name: _version(name) for name in packages},
+    }
+    write_atomic(config.out / "run.json", json.dumps(manifest, indent=1).encode())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def run_folder(folder: Path) -> tuple[list[str], str, dict[str, object]]:
+    """Return the cells of the last run in a folder, its primary metric and its manifest.
+
+    Raises XbenchError where the folder holds no run.
+    """
+    try:
+        manifest = json.loads((folder / "run.json").read_text())
+        return list(manifest["cells"]), str(manifest["primary"]), manifest
+    except (OSError, ValueError, KeyError) as error:
+        raise XbenchError(f"{folder} holds no run: {folder / 'run.json'} cannot be read ({error})") from error

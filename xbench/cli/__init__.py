@@ -1,0 +1,36 @@
+"""The command line: one small module a verb or two; nothing here imports torch."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from xbench.errors import XbenchError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0 done, 1 some cells failed, 2 the user can fix it, 130 interrupted."""
+    from xbench.cli import boards, listing, run, status
+
+    parser = argparse.ArgumentParser(
+        prog="xbench",
+        description="Evaluate explanation methods of image classifiers.",
+        epilog="Start with: xbench run suite=chestxray",
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for module in (run, listing, status, boards):
+        module.add_verbs(verbs)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.call(arguments))
+    except XbenchError as error:
+        for line in error.lines:
+            print(f"xbench: {line}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("xbench: stopped; what was committed stays, run the same command again to go on", file=sys.stderr)
+        return 130

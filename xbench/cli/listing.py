@@ -1,0 +1,54 @@
+"""``xbench list``: what is installed."""
+
+import argparse
+
+from xbench.errors import XbenchError
+from xbench.plugins import Registry, discover
+from xbench.refs import matching
+from xbench.specs import Spec
+
+_KINDS = ("explainers", "models", "datasets", "metrics", "suites", "executors", "plugins")
+
+
+def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb."""
+    parser = verbs.add_parser("list", help="list what is installed", description="List what is installed.")
+    parser.add_argument("kind", choices=_KINDS)
+    parser.add_argument("pattern", nargs="?", default="*", help="ids to show; * and ? match")
+    parser.set_defaults(call=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the verb."""
+    from xbench.cli.tables import simple_table
+
+    registry = discover()
+    if arguments.kind == "plugins":
+        rows = [[p.name, p.module, f"{p.distribution} {p.version}", p.problem or "works"] for p in registry.plugins]
+        simple_table(["name", "module", "distribution", "state"], rows)
+        return 0
+    kind = arguments.kind.removesuffix("s") if arguments.kind != "metrics" else "metric"
+    found = registry.of_kind(kind)
+    names = matching(arguments.pattern, found)
+    if not names and arguments.pattern != "*":
+        raise XbenchError(f"no {kind} matches {arguments.pattern!r} (xbench list {arguments.kind})")
+    if kind == "suite":
+        simple_table(["suite", "title", "explainers", "file"], [_suite_row(registry, name) for name in names])
+    else:
+        simple_table([kind, "parameters", ""], [[name, _params(found[name]), found[name].summary] for name in names])
+    for (of_kind, _), reason in registry.disabled.items():
+        if of_kind == kind:
+            print(f"disabled: {reason}")
+    return 0
+
+
+def _params(spec: Spec) -> str:
+    return ",".join(f"{name}={'none' if value is None else value}" for name, value in spec.params.items())
+
+
+def _suite_row(registry: Registry, name: str) -> list[str]:
+    from xbench.config import read_yaml
+
+    path = registry.suites[name]
+    suite = read_yaml(path)
+    return [name, str(suite.get("title", "")), ", ".join(map(str, suite.get("explainers", []))), str(path)]

@@ -1,0 +1,67 @@
+"""``xbench run``: plan, carry out, print the tables."""
+
+import argparse
+import sys
+import time
+
+from xbench.config import KEYS, make_config
+from xbench.plugins import discover
+
+
+def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb."""
+    width = max(map(len, KEYS)) + 2
+    keys = "\n".join(f"  {name + '=':<{width}}{what}  ({form})" for name, (form, what) in KEYS.items())
+    parser = verbs.add_parser(
+        "run",
+        help="run a suite: explain, score, rank",
+        description="Run a suite. Running the same command again continues where it stopped.",
+        epilog=f"keys:\n{keys}\n\nexample: xbench run suite=mnist explainer='cam/*,gradients/*' limit=100",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "settings", nargs="*", metavar="key=value", help="suite=NAME and whatever should differ from it"
+    )
+    loudness = parser.add_mutually_exclusive_group()
+    loudness.add_argument("-q", "--quiet", action="store_true", help="print the tables' path and failures only")
+    loudness.add_argument("-v", "--verbose", action="store_true", help="print a line for every slice")
+    parser.set_defaults(call=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry out the verb."""
+    start = time.monotonic()
+    registry = discover()
+    config = make_config(arguments.settings, registry)
+    # Everything above answers mistakes in a fraction of a second; what follows reads data and needs pandas and NumPy.
+    from xbench.api import execute, missing_fits
+    from xbench.cli.progress import Progress
+    from xbench.cli.tables import print_boards, say
+    from xbench.leaderboard import read_boards, write_tables
+    from xbench.plan import make_plan
+    from xbench.report.contact_sheet import draw_sheet
+    from xbench.store import Store
+
+    for plugin in registry.plugins:
+        if plugin.problem:
+            print(f"xbench: plugin {plugin.module!r} is skipped: {plugin.problem}", file=sys.stderr)
+    plan = make_plan(config)
+    store = Store(config.out)
+    if not arguments.quiet:
+        for note in plan.notes:
+            say("{}", note)
+    with Progress(plan, store, missing_fits(plan, store), quiet=arguments.quiet, verbose=arguments.verbose) as progress:
+        outcome = execute(plan, registry, progress.hear)
+    boards = read_boards([store], [cell.key for cell in plan.cells])
+    paths = write_tables(boards, config.out / "leaderboard", config.primary)
+    sheet = draw_sheet(store, plan, config.out / "leaderboard" / "contact_sheet.png")
+    if not arguments.quiet:
+        print_boards(boards, config.primary)
+    for path in dict.fromkeys(store.damaged):
+        print(f"xbench: {path} was damaged and has been computed again", file=sys.stderr)
+    for cell, status, reason in outcome.failures:
+        print(f"xbench: {cell.label}: {status}: {reason}", file=sys.stderr)
+    done = f"{outcome.computed} slices computed" if outcome.computed else "nothing new to compute"
+    where = ", ".join(path.name for path in [*paths, *([sheet] if sheet else [])])
+    say("{} in {:.0f} s; {}/ holds {}", done, time.monotonic() - start, paths[0].parent, where)
+    return 1 if outcome.failures else 0

@@ -1,0 +1,100 @@
+"""A hash of the syntax a component is made of, so that an edited explainer never shows its old rows."""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def code_hash(factory: str) -> str:
+    """Return a hash over the syntax trees of a factory's module and of the modules of its own package that it imports.
+
+    Comments, layout and docstrings do not count; neither does code of other packages, which versions speak for.
+
+    Parameters
+    ----------
+    factory
+        ``"module:attr"``.
+
+    Returns
+    -------
+    16 hex digits, or ``"none"`` where the module has no Python source.
+    """
+    module = factory.partition(":")[0]
+    seen: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or (source := _source(name)) is None:
+            continue
+        tree = _tree(source)
+        seen[name] = _digest(source)
+        waiting += _siblings(tree, name, source.name == "__init__.py")
+    if not seen:
+        return "none"
+    return hashlib.sha256("\n".join(f"{name} {seen[name]}" for name in sorted(seen)).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _source(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    origin = spec.origin if spec else None
+    return Path(origin) if origin and origin.endswith(".py") else None
+
+
+@functools.cache
+def _tree(source: Path) -> ast.Module:
+    return ast.parse(source.read_bytes())
+
+
+@functools.cache
+def _digest(source: Path) -> str:
+    return hashlib.sha256("".join(_shape(_tree(source))).encode()).hexdigest()
+
+
+def _shape(node: object) -> Iterator[str]:
+    """Yield a form of the tree that does not change with the Python version: empty fields and docstrings are left out."""
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in ast.iter_fields(node):
+            if name == "body" and isinstance(value, list) and _is_docstring(value[:1]):
+                value = value[1:]
+            if value is not None and value != [] and name not in ("ctx", "type_comment", "kind"):
+                yield f" {name}="
+                yield from _shape(value)
+        yield ")"
+    elif isinstance(node, list):
+        for item in node:
+            yield from _shape(item)
+    else:
+        yield repr(node)
+
+
+def _is_docstring(first: list[ast.AST]) -> bool:
+    return bool(
+        first
+        and isinstance(first[0], ast.Expr)
+        and isinstance(first[0].value, ast.Constant)
+        and isinstance(first[0].value.value, str)
+    )
+
+
+def _siblings(tree: ast.Module, module: str, is_package: bool) -> list[str]:
+    top = module.partition(".")[0]
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".") if is_package else module.split(".")[:-1]
+                parts = parts[: len(parts) - node.level + 1]
+                base = ".".join([*parts, base] if base else parts)
+            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return [name for name in found if name.partition(".")[0] == top]

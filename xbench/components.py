@@ -1,0 +1,145 @@
+"""Written components become resolved ones: a spec with all its parameters, checked against what is installed."""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xbench.codehash import code_hash
+from xbench.errors import did_you_mean
+from xbench.plugins import Registry
+from xbench.refs import is_pattern, matching, param_text, parse_ref, typed_params
+from xbench.specs import ExplainerSpec, MetricSpec, ModelSpec, Param, ScoreSpec, Spec
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component as a run uses it.
+
+    Attributes
+    ----------
+    spec, params
+        The declaration and all parameters.
+    checkpoint
+        The epoch of a model's weights, or None for the last.
+    of
+        The component that a wrapper wraps.
+    """
+
+    spec: Spec
+    params: dict[str, Param]
+    checkpoint: int | None = None
+    of: "Component | None" = None
+
+    @property
+    def text(self) -> str:
+        """How a user writes it: the id, the parameters that are not default, the checkpoint."""
+        params = {**self.params, "of": self.of.text} if self.of else self.params
+        tail = f"@{self.checkpoint}" if self.checkpoint is not None else ""
+        return self.spec.id + param_text(self.spec, params) + tail
+
+    def definition(self) -> dict[str, Any]:
+        """Return what enters a content key: id, version, parameters and code."""
+        value: dict[str, Any] = {
+            "id": self.spec.id,
+            "version": self.spec.version,
+            "params": {name: param for name, param in self.params.items() if name != "of" or not self.of},
+            "code": code_hash(self.spec.factory),
+        }
+        if fit := getattr(self.spec, "fit", None):
+            value["fit_code"] = code_hash(fit)
+        if self.checkpoint is not None:
+            value["checkpoint"] = self.checkpoint
+        if self.of:
+            value["of"] = self.of.definition()
+        return value
+
+    def scores(self) -> list[tuple[str, ScoreSpec]]:
+        """Return a metric's (score name as tables show it, its spec)."""
+        assert isinstance(self.spec, MetricSpec)
+        tail = param_text(self.spec, self.params)
+        return [(score.name + tail, score) for score in self.spec.scores]
+
+
+def import_attr(path: str) -> Any:
+    """Return what ``"module:attr"`` names. Raises ImportError or AttributeError as import does."""
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def resolve(kind: str, text: str, registry: Registry, mistakes: list[str]) -> Component | None:
+    """Return the one component written, or None with a line for every mistake."""
+    try:
+        ref = parse_ref(text)
+    except ValueError as error:
+        mistakes.append(str(error))
+        return None
+    installed = registry.of_kind(kind)
+    if ref.id not in installed:
+        mistakes.append(_absent(kind, ref.id, registry))
+        return None
+    spec: Spec = installed[ref.id]
+    params, faults = typed_params(spec, ref.params)
+    mistakes += faults
+    if ref.checkpoint is not None and not getattr(spec, "checkpoints", False):
+        mistakes.append(f"{text}: {kind} {ref.id!r} keeps no checkpoints; write it without @{ref.checkpoint}")
+    inner = None
+    if isinstance(spec, ExplainerSpec) and spec.wraps:
+        wrapped = params.get("of")
+        if wrapped is None:
+            mistakes.append(f"{text}: say what it wraps, for example {ref.id}[of=cam/gradcam]")
+        else:
+            inner = resolve(kind, str(wrapped), registry, mistakes)
+    return Component(spec, params, ref.checkpoint, inner)
+
+
+def expand(kind: str, texts: Sequence[object], registry: Registry, mistakes: list[str]) -> tuple[Component, ...]:
+    """Return the components that a list of ids and patterns names, each once, in order.
+
+    A pattern leaves out wrappers, which cannot stand alone.
+    """
+    found: dict[str, Component] = {}
+    for text in map(str, texts):
+        try:
+            ref = parse_ref(text)
+        except ValueError as error:
+            mistakes.append(str(error))
+            continue
+        if not is_pattern(ref):
+            if one := resolve(kind, text, registry, mistakes):
+                found[one.text] = one
+            continue
+        installed = registry.of_kind(kind)
+        hits = [name for name in matching(ref.id, installed) if not getattr(installed[name], "wraps", False)]
+        if not hits:
+            mistakes.append(_absent(kind, ref.id, registry, "matches nothing that is installed"))
+        for name in hits:
+            if one := resolve(kind, name + text[len(ref.id) :], registry, mistakes):
+                found[one.text] = one
+    return tuple(found.values())
+
+
+def _absent(kind: str, name: str, registry: Registry, what: str = "is not installed") -> str:
+    if reason := registry.disabled.get((kind, name)):
+        return reason
+    broken = [plugin for plugin in registry.plugins if plugin.problem]
+    package = name.partition("/")[0]
+    for plugin in broken:
+        if plugin.module.split(".")[0].removeprefix("xbench_") == package:
+            return f"{kind} {name!r} cannot be used: its plugin {plugin.module!r} is broken ({plugin.problem})"
+    hint = did_you_mean(name, registry.of_kind(kind))
+    return f"{kind} {name!r} {what}{hint} (xbench list {kind}s)"
+
+
+def needs_unmet(spec: ExplainerSpec, model: ModelSpec, data_has: Sequence[str], n_classes: int) -> str:
+    """Return why an explainer cannot work on a model and a data set, or an empty string."""
+    for need in spec.needs:
+        if need == "two_classes":
+            if n_classes != 2:
+                return f"needs two classes; the data set has {n_classes}"
+        elif need in ("mask", "counterfactual", "shortcut"):
+            if need not in data_has:
+                return f"needs a {need} for its truth; the data set has none"
+        elif need not in model.has:
+            return f"needs {need} of the model; {model.id} does not declare it"
+    return ""

@@ -1,0 +1,22 @@
+"""The one error for what a user can fix, and the "did you mean" that goes with it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class XbenchError(Exception):
+    """Something the user can put right: printed line by line without a traceback, exit code 2."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Unsupported(Exception):
+    """Raised by a component for what it cannot do by nature; the cell gets status `unsupported` and this reason."""
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest option, or an empty string."""
+    near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,99 @@
+"""What a worker tells the process that started it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class WorkOptions:
+    """How work is carried out; none of it can change a result.
+
+    Attributes
+    ----------
+    out
+        The run's folder.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+    batch
+        Images in a forward pass; None chooses by device.
+    threads
+        CPU threads of a worker; None takes all cores.
+    budget
+        Seconds a job may take.
+    workers
+        Processes.
+    """
+
+    out: Path
+    device: str = "auto"
+    batch: int | None = None
+    threads: int | None = None
+    budget: float = 600.0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A worker is up; ``device`` as people read it."""
+
+    device: str
+
+
+@dataclass(frozen=True)
+class JobStarted:
+    """A cell's slice is being worked on."""
+
+    key: str
+    part: int
+
+
+@dataclass(frozen=True)
+class JobDone:
+    """A cell's slice is committed (status ``ok``), or the cell failed."""
+
+    key: str
+    part: int
+    n: int
+    status: str = "ok"
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class FitProgress:
+    """A training goes on; ``total`` 0 where it is not known."""
+
+    key: str
+    done: int
+    total: int
+    text: str
+
+
+@dataclass(frozen=True)
+class FitDone:
+    """A training has ended; ``problem`` is empty where it went well."""
+
+    key: str
+    seconds: float = 0.0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """The run cannot go on at all, and it is nobody's fault but the machine's: no such device, a full disk."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class TaskDone:
+    """A worker is free again."""
+
+
+Event = Ready | JobStarted | JobDone | FitProgress | FitDone | Note | Fatal | TaskDone

@@ -1,0 +1,287 @@
+"""What carries tasks to processors: spawned workers with a time budget, or this process for debugging."""
+
+import contextlib
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Protocol
+
+from xbench import wire
+from xbench.events import Event, Fatal, FitDone, JobDone, JobStarted, Ready, TaskDone, WorkOptions
+from xbench.hookspecs import hookimpl
+from xbench.plan import FitTask, Unit
+from xbench.specs import ExecutorSpec
+from xbench.store import Store
+
+Task = FitTask | Unit
+_CRASHES_ALLOWED = 2
+
+
+class Executor(Protocol):
+    """What an executor's factory returns, used as a context manager around one run."""
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
+        """Carry out tasks that do not depend on each other; yield events as they come, end when all are done."""
+
+    def close(self) -> None:
+        """Stop at once; what is committed stays."""
+
+
+@hookimpl
+def xbench_executors() -> list[ExecutorSpec]:
+    """Return the executors of the harness."""
+    return [
+        ExecutorSpec(
+            name="local",
+            version=1,
+            factory="xbench.executors:LocalExecutor",
+            summary="workers=N processes, each with its share of the cores; a broken explainer costs its own cells only",
+        ),
+        ExecutorSpec(
+            name="inline",
+            version=1,
+            factory="xbench.executors:InlineExecutor",
+            summary="this very process, for debuggers: a crash or an endless loop ends the run",
+        ),
+    ]
+
+
+class InlineExecutor:
+    """Run every task in the calling process, one after the other."""
+
+    def __init__(self, options: WorkOptions) -> None:
+        self.options = options
+        self._worker: object = None
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
+        """Yield the events of each task when it has ended."""
+        from xbench.work import Worker
+
+        events: list[Event] = []
+        if self._worker is None:
+            self._worker = Worker(self.options, events.append)
+        worker = self._worker
+        assert isinstance(worker, Worker)
+        worker.emit = events.append
+        failed: set[str] = set()
+        for task in tasks:
+            if isinstance(task, Unit):
+                task = replace(task, jobs=tuple(job for job in task.jobs if job.key not in failed))
+            worker.run(task)
+            failed |= {event.key for event in events if isinstance(event, JobDone) and event.status != "ok"}
+            yield from events
+            events.clear()
+
+    def close(self) -> None:
+        """Nothing to stop."""
+
+
+@dataclass
+class _Process:
+    """One worker process and what it is doing."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    log: Path
+    task: Task | None = None
+    job: JobStarted | None = None
+    deadline: float = float("inf")
+    ready: bool = False
+
+
+@dataclass
+class LocalExecutor:
+    """Keep ``workers`` processes busy; kill and replace one that overruns its budget or dies.
+
+    Trainings run one at a time on the CPU, with all cores: the number of threads decides how sums are rounded, and so the
+    weights must not depend on the number of workers.
+    """
+
+    options: WorkOptions
+    _processes: list[_Process] = field(default_factory=list)
+    _inbox: "queue.Queue[tuple[_Process, Event | None]]" = field(default_factory=queue.Queue)
+    _crashes: dict[str, int] = field(default_factory=dict)
+    _failed: set[str] = field(default_factory=set)
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
+        """Carry out tasks; yield events as they come."""
+        self._store = Store(self.options.out)
+        source, again = iter(tasks), deque[Task]()
+        exhausted = False
+        while True:
+            while not exhausted or again:
+                if (slot := self._free_slot()) is None:
+                    break
+                task = again.popleft() if again else next(source, None)
+                if task is None:
+                    exhausted = True
+                    break
+                if (left := self._still_to_do(task)) is not None:
+                    self._give(slot, left)
+            busy = [process for process in self._processes if process.task]
+            if not busy and exhausted and not again:
+                return
+            try:
+                wait = min(process.deadline for process in busy) - time.monotonic()
+                process, event = self._inbox.get(timeout=max(0.0, min(wait, 3600.0)))
+            except queue.Empty:
+                yield from self._overdue(again)
+                continue
+            if process not in self._processes:
+                continue  # the last words of a process that was killed
+            if event is None:
+                yield from self._died(process, again)
+            else:
+                yield from self._heard(process, event)
+
+    def close(self) -> None:
+        """Kill all workers."""
+        for process in self._processes:
+            _kill(process)
+        self._processes.clear()
+
+    def _free_slot(self) -> _Process | None:
+        fitting = any(isinstance(process.task, FitTask) for process in self._processes)
+        if fitting and not self.options.device.startswith("cuda"):
+            return None
+        idle = next((process for process in self._processes if process.task is None), None)
+        if idle is None and len(self._processes) < self.options.workers:
+            idle = self._start(len(self._processes))
+            self._processes.append(idle)
+        return idle
+
+    def _start(self, number: int) -> _Process:
+        log = self.options.out / "logs" / f"worker-{number}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as errors:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "xbench.worker", str(number)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                # Its own session: Ctrl-C is the parent's to answer. It ends when its standard input does.
+                start_new_session=os.name == "posix",
+            )
+        process = _Process(number, child, log)
+        assert child.stdout is not None
+        threading.Thread(target=self._listen, args=(process, child.stdout), daemon=True).start()
+        self._send(process, self.options)
+        return process
+
+    def _listen(self, process: _Process, stream: IO[bytes]) -> None:
+        with contextlib.suppress(Exception):
+            while (event := wire.receive(stream)) is not None:
+                self._inbox.put((process, event))
+        self._inbox.put((process, None))
+
+    def _send(self, process: _Process, message: object) -> None:
+        assert process.process.stdin is not None
+        with contextlib.suppress(OSError):  # it has died; the listener says so
+            wire.send(process.process.stdin, message)
+
+    def _give(self, process: _Process, task: Task) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+        alone = isinstance(task, FitTask)
+        threads = self.options.threads or (cores if alone else max(1, cores // self.options.workers))
+        process.task = task
+        self._send(process, (task, threads))
+
+    def _still_to_do(self, task: Task) -> Task | None:
+        if isinstance(task, FitTask):
+            return task
+        jobs = tuple(job for job in task.jobs if job.key not in self._failed)
+        return replace(task, jobs=jobs) if jobs else None
+
+    def _heard(self, process: _Process, event: Event) -> Iterator[Event]:
+        if isinstance(event, JobStarted):
+            process.job, process.deadline = event, time.monotonic() + self.options.budget
+        elif isinstance(event, JobDone):
+            process.job, process.deadline = None, float("inf")
+            if event.status != "ok":
+                self._failed.add(event.key)
+            if isinstance(process.task, Unit):
+                rest = tuple(job for job in process.task.jobs if job.key != event.key)
+                process.task = replace(process.task, jobs=rest)
+        elif isinstance(event, TaskDone):
+            process.task = None
+        elif isinstance(event, Ready):
+            process.ready = True
+        if isinstance(event, Fatal):
+            self.close()
+        yield event
+
+    def _overdue(self, again: deque[Task]) -> Iterator[Event]:
+        now = time.monotonic()
+        for process in [process for process in self._processes if process.deadline <= now]:
+            assert process.job is not None
+            reason = (
+                f"took longer than its budget of {self.options.budget:g} s for one slice; budget=SECONDS allows more"
+            )
+            yield self._fail(process, process.job, "timeout", reason)
+            self._replace(process, again)
+
+    def _died(self, process: _Process, again: deque[Task]) -> Iterator[Event]:
+        code = process.process.wait()
+        how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        task, job = process.task, process.job
+        what = "start" if not process.ready or task is None else job.key if job else _name(task)
+        self._crashes[what] = self._crashes.get(what, 0) + 1
+        if self._crashes[what] >= _CRASHES_ALLOWED:
+            if what == "start":
+                self.close()
+                yield Fatal(f"a worker ended twice before its first task ({how}); see {process.log}")
+                return
+            reason = f"ended its process twice ({how})"
+            if isinstance(task, FitTask):
+                process.task = None
+                yield FitDone(task.key, problem=f"{reason}; see {process.log}")
+            elif isinstance(task, Unit):
+                part = task.part
+                lost = [job] if job else [JobStarted(other.key, part) for other in task.jobs]
+                for one in lost:
+                    yield self._fail(process, one, "crashed", reason, _tail(process.log))
+        self._replace(process, again)
+
+    def _fail(self, process: _Process, job: JobStarted, status: str, reason: str, detail: str = "") -> JobDone:
+        self._failed.add(job.key)
+        self._store.fail(job.key, status, reason, detail)
+        n = len(process.task.ids) if isinstance(process.task, Unit) else 0
+        return JobDone(job.key, job.part, n, status, reason)
+
+    def _replace(self, process: _Process, again: deque[Task]) -> None:
+        """Kill a worker; what it had not finished goes to the next free one."""
+        _kill(process)
+        self._processes.remove(process)
+        if process.task is not None:
+            again.append(process.task)
+        # Numbers are places: a later start takes the lowest free one.
+        for place, other in enumerate(self._processes):
+            other.number = place
+
+
+def _name(task: Task) -> str:
+    return task.key if isinstance(task, FitTask) else f"{task.samples_digest} {task.part} {task.jobs[0].key}"
+
+
+def _kill(process: _Process) -> None:
+    with contextlib.suppress(OSError):
+        process.process.kill()
+    process.process.wait()
+    for stream in (process.process.stdin, process.process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+def _tail(log: Path, size: int = 2000) -> str:
+    try:
+        return log.read_bytes()[-size:].decode(errors="replace")
+    except OSError:
+        return ""

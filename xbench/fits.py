@@ -1,0 +1,158 @@
+"""Fitted artifacts: fit key -> cached weights; one process trains, the others wait; a killed training resumes by epoch."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from xbench.data import Dataset, Index
+from xbench.models import Model
+from xbench.store import fit_folder, write_atomic
+
+Report = Callable[[int, int, str], None]
+
+
+@dataclass
+class FitContext:
+    """What a training recipe gets.
+
+    Attributes
+    ----------
+    dataset, train, valid
+        The data set and the indices of its training and validation splits.
+    params
+        The component's resolved parameters.
+    seed
+        The fit seed; all of a training's randomness must come from it.
+    device
+        Where to train.
+    module
+        For a model: the freshly built net on ``device``, its weights drawn from ``seed``.
+    model
+        For an explainer: the classifier to be explained.
+    report
+        ``report(done, total, text)`` shows progress.
+    folder
+        Where checkpoints go.
+    keep_epochs
+        Whether `keep` stores the weights of each epoch.
+    """
+
+    dataset: Dataset
+    train: Index
+    valid: Index
+    params: Mapping[str, Any]
+    seed: int
+    device: torch.device
+    folder: Path
+    report: Report = lambda done, total, text: None
+    module: nn.Module | None = None
+    model: Model | None = None
+    keep_epochs: bool = False
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def resume(self) -> dict[str, Any] | None:
+        """Return what the last `checkpoint` stored, on the CPU, or None at the start (or where it is damaged)."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return None
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # a damaged checkpoint costs the epochs so far, never the run
+            path.rename(path.with_suffix(".damaged"))
+            self.report(0, 0, f"checkpoint {path} is damaged ({error}); set aside, training starts anew")
+            return None
+
+    def checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Store tensors, numbers and strings from which `resume` goes on; replaces the last one atomically."""
+        temporary = self.folder / f"checkpoint.{os.getpid()}.tmp"
+        torch.save(dict(state), temporary)
+        os.replace(temporary, self.folder / "checkpoint.pt")
+
+    def keep(self, epoch: int, state: Mapping[str, Tensor]) -> None:
+        """Store the weights after an epoch (1, 2, ...), where the component keeps them."""
+        if self.keep_epochs:
+            write_atomic(self.folder / "epochs" / f"{epoch:04d}.safetensors", to_safetensors(_contiguous(state)))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished fit: weights on the CPU, the SHA-256 of their file, and what was noted when it was made."""
+
+    state: dict[str, Tensor]
+    sha256: str
+    info: Mapping[str, Any]
+
+
+def load_fit(key: str, checkpoint: int | None = None) -> Fit | None:
+    """Return a finished fit (or its weights after one epoch), or None; a damaged file counts as missing."""
+    folder = fit_folder(key)
+    try:
+        info = json.loads((folder / "fit.json").read_text())
+        path = folder / "weights.safetensors"
+        if checkpoint is not None:
+            path = folder / "epochs" / f"{checkpoint:04d}.safetensors"
+        raw = path.read_bytes()
+        sha256 = hashlib.sha256(raw).hexdigest()
+        if checkpoint is None and sha256 != info["sha256"]:
+            return None
+        return Fit(parse_safetensors(raw), sha256, info)
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return None
+
+
+def obtain_fit(
+    key: str,
+    definition: Mapping[str, Any],
+    train: Callable[[Path], tuple[Mapping[str, Tensor], Mapping[str, Any]]],
+) -> Fit:
+    """Return the fit of this key, training it first where the cache has none.
+
+    Parameters
+    ----------
+    key
+        The fit key.
+    definition
+        What the key is the hash of; stored beside the weights.
+    train
+        Called with the fit's folder; returns the state dict and notes for the record.
+    """
+    if found := load_fit(key):
+        return found
+    folder = fit_folder(key)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if found := load_fit(key):  # another process trained it while we waited
+            return found
+        start = time.monotonic()
+        state, notes = train(folder)
+        raw = to_safetensors(_contiguous(state))
+        info = {
+            "key": key,
+            "definition": definition,
+            "sha256": hashlib.sha256(raw).hexdigest(),
+            "seconds": round(time.monotonic() - start, 3),
+            **notes,
+        }
+        write_atomic(folder / "weights.safetensors", raw)
+        write_atomic(folder / "fit.json", json.dumps(info, indent=1, sort_keys=True).encode())
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    found = load_fit(key)
+    if found is None:
+        raise OSError(f"the fit just written to {folder} cannot be read back")
+    return found
+
+
+def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().to("cpu").contiguous().clone() for name, value in state.items()}

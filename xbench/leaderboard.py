@@ -1,0 +1,316 @@
+"""Records -> tables: a pure view. Rows of different suites, data, protocols or metric versions never meet."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xbench.stats import Bootstrap, Estimate, rank_groups
+from xbench.store import Json, Record, Store, write_atomic
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of one explainer (or, with ``explainer`` None, of the classifier).
+
+    ``mean`` with its 95 % interval over ``n_scored`` of ``n`` values; ``chance`` is what knowing nothing scores; ``rank``
+    counts the rows that are better beyond doubt. None stands wherever there is no number; ``status`` and ``reason`` say why.
+    """
+
+    suite: str
+    data: str
+    protocol: str
+    model: str
+    explainer: str | None
+    metric: str
+    family: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    n_scored: int
+    n: int
+    higher_is_better: bool | None
+    chance: float | None
+    rank: int | None
+    status: str
+    seconds_per_image: float | None
+    reason: str = ""
+    control: bool = False
+    seeds: int = 1
+    blank_rate: float | None = None
+    target: str | None = None
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows that may be compared: one suite, data set, sample set, protocol and target.
+
+    Attributes
+    ----------
+    title
+        What sets the board apart.
+    rows
+        Ordered by model, then metric as asked for, then rank.
+    """
+
+    title: str
+    suite: str
+    rows: tuple[Row, ...]
+
+
+def read_boards(stores: Sequence[Store], keys: Iterable[str] | None = None) -> list[Board]:
+    """Return one board for each group of comparable records in the folders, or for the cells named."""
+    wanted = None if keys is None else list(dict.fromkeys(keys))
+    records: dict[tuple[str, str | None], tuple[Store, Record]] = {}
+    for store in stores:
+        for key in store.keys() if wanted is None else wanted:
+            record = store.read(key)
+            records.setdefault((key, record.weights), (store, record))
+    boards: dict[str, list[tuple[Store, Record]]] = {}
+    titles: dict[str, tuple[str, str]] = {}
+    for store, record in records.values():
+        cell = record.definition
+        identity = json.dumps([cell["suite"], cell["suite_version"], cell["data"], cell["protocol"]], sort_keys=True)
+        boards.setdefault(identity, []).append((store, record))
+        titles[identity] = (
+            f"{cell['suite']} v{cell['suite_version']}, {cell['data']['text']}, {cell['protocol']}",
+            cell["suite"],
+        )
+    return [Board(*titles[identity], rows=_rows(found)) for identity, found in boards.items()]
+
+
+def _rows(records: list[tuple[Store, Record]]) -> tuple[Row, ...]:
+    """Pool seeds, estimate, rank."""
+    pooled: dict[str, list[tuple[Store, Record]]] = {}
+    keys = [record.key for _, record in records]
+    for store, record in records:
+        own = {k: v for k, v in record.definition.items() if k not in ("seed", "model_fit", "explainer_fit")}
+        if keys.count(record.key) > 1:
+            # One cell scored on other weights elsewhere (another machine's training): never one row.
+            own["weights"] = record.weights
+        pooled.setdefault(json.dumps(own, sort_keys=True), []).append((store, record))
+    bootstraps: dict[tuple[str, int], Bootstrap] = {}
+    made: list[tuple[Row, Estimate | None, str]] = []
+    for members in pooled.values():
+        store, first = members[0]
+        place = (first.definition["samples"], len(members))
+        table = store.samples(place[0])
+        if place not in bootstraps:
+            bootstraps[place] = Bootstrap(table["groups"], seeds=len(members))
+        members_only = [record for _, record in members]
+        mark = f"#{(first.weights or '')[:8]}" if keys.count(first.key) > 1 else ""
+        made += _cell_rows(members_only, bootstraps[place], np.asarray(table["labels"]), mark)
+    return _ranked(made)
+
+
+def _cell_rows(
+    members: list[Record], bootstrap: Bootstrap, labels: Any, mark: str
+) -> Iterable[tuple[Row, Estimate | None, str]]:
+    cell = members[0].definition
+    broken = next((record for record in members if record.status != "ok"), None)
+    cost = [record.cost for record in members]
+    images = sum(part["images"] for part in cost)
+    blanks = [record.arrays["blank"] for record in members if "blank" in record.arrays]
+    common: Json = {
+        "suite": cell["suite"],
+        "data": cell["data"]["text"],
+        "protocol": cell["protocol"],
+        "model": cell["model"]["text"] + mark,
+        "explainer": cell["explainer"]["text"] if cell["explainer"] else None,
+        "control": bool(cell["explainer"] and cell["explainer"]["control"]),
+        "seconds_per_image": sum(part["seconds"] for part in cost) / images if images else None,
+        "seeds": len(members),
+        "n": cell["n"] * len(members),
+        "target": cell["target"],
+        "blank_rate": float(np.mean(np.concatenate(blanks))) if blanks else None,
+    }
+    same_samples = f"{cell['samples']} {cell['target']} {len(members)}"
+    for metric in cell["metrics"]:
+        for score in metric["scores"]:
+            facts = {
+                **common,
+                "metric": score["name"],
+                "family": score["family"],
+                "higher_is_better": score["higher_is_better"],
+                "version": f"{metric['id']} v{metric['version']}",
+            }
+            chance = score["chance"] if isinstance(score["chance"], (int, float)) else None
+            if broken:
+                yield _without(facts, broken.status, broken.reason, chance), None, ""
+                continue
+            columns = [record.arrays[f"score/{score['name']}"] for record in members]
+            if score["aggregate"] == "auroc":
+                found = bootstrap.auroc(columns, labels)
+            else:
+                found = bootstrap.estimate(columns)
+            if score["chance"] == "per_sample":
+                chance = _number(bootstrap.estimate([r.arrays[f"chance/{score['name']}"] for r in members]).mean)
+            if not found.n_scored:
+                yield _without(facts, "undefined", "no sample has a truth for this metric", chance), None, ""
+                continue
+            row = Row(
+                **facts,
+                mean=_number(found.mean),
+                low=_number(found.low),
+                high=_number(found.high),
+                n_scored=found.n_scored,
+                chance=chance,
+                rank=None,
+                status="ok",
+            )
+            # Only scores of one definition on the same samples are ranked against each other.
+            yield row, found, json.dumps([same_samples, metric], sort_keys=True)
+    for name, reason in cell["missing"].items():
+        facts = {**common, "metric": name, "family": "", "higher_is_better": None}
+        yield _without(facts, "unsupported", reason, None), None, ""
+
+
+def _without(facts: Json, status: str, reason: str, chance: float | None) -> Row:
+    return Row(
+        **facts, mean=None, low=None, high=None, n_scored=0, chance=chance, rank=None, status=status, reason=reason
+    )
+
+
+def _ranked(made: list[tuple[Row, Estimate | None, str]]) -> tuple[Row, ...]:
+    contests: dict[tuple[str, str], list[int]] = {}
+    for place, (row, found, definition) in enumerate(made):
+        if found is not None and row.explainer is not None:
+            contests.setdefault((row.model, definition), []).append(place)
+    rank: dict[int, int] = {}
+    for places in contests.values():
+        estimates = [found for place in places if (found := made[place][1])]
+        higher = bool(made[places[0]][0].higher_is_better)
+        rank |= dict(zip(places, rank_groups(estimates, higher), strict=True))
+    rows = [Row(**{**asdict(row), "rank": rank.get(place)}) for place, (row, _, _) in enumerate(made)]
+    asked = list(dict.fromkeys(row.metric for row in rows))
+    return tuple(sorted(rows, key=lambda row: (row.model, asked.index(row.metric), _worth(row), row.explainer or "")))
+
+
+def _worth(row: Row) -> tuple[int, float]:
+    """Order rows: those with numbers by their mean, best first; then those without."""
+    if row.mean is None:
+        return 2, 0.0
+    return 1, -row.mean if row.higher_is_better else row.mean
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def write_tables(boards: Sequence[Board], folder: Path, primary: str = "") -> list[Path]:
+    """Write table.json, table.csv and table.md (ordered by the primary metric); return their paths."""
+    rows = [asdict(row) for board in boards for row in board.rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [item.name for item in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    contents = {
+        "table.json": json.dumps(rows, indent=1, allow_nan=False) + "\n",
+        "table.csv": text.getvalue(),
+        "table.md": "\n\n".join(markdown(board, primary) for board in boards) + "\n",
+    }
+    for name, content in contents.items():
+        write_atomic(folder / name, content.encode())
+    return [folder / name for name in contents]
+
+
+def markdown(board: Board, primary: str = "") -> str:
+    """Return a board as Markdown: a table a model, a row an explainer, a column a metric."""
+    parts = [f"## {board.title}"]
+    for model in dict.fromkeys(row.model for row in board.rows):
+        view = pivot([row for row in board.rows if row.model == model], primary)
+        parts.append(f"**{model}**" + "".join(f"; {line}" for line in view.classifier))
+        lines = ["| " + " | ".join(view.header) + " |", "|" + " --- |" * len(view.header)]
+        lines += ["| " + " | ".join(cells) + " |" for cells in view.body]
+        parts.append("\n".join(lines))
+        if view.footnotes:
+            parts.append("\n".join(f"- {line}" for line in view.footnotes))
+    return "\n\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """A model's rows as people read them: a line an explainer, a column a metric."""
+
+    classifier: list[str]
+    header: list[str]
+    body: list[list[str]]
+    footnotes: list[str]
+
+
+def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
+    """Arrange rows, ordered by the primary metric (the first one with numbers if none is named)."""
+    own = [row for row in rows if row.explainer is None]
+    classifier = [
+        f"{row.metric} {row.mean:.3f} [{row.low:.3f}, {row.high:.3f}] on {row.n_scored}"
+        for row in own
+        if row.mean is not None
+    ]
+    classifier += [f"{row.metric}: {row.status} ({row.reason})" for row in own if row.mean is None]
+    rest = [row for row in rows if row.explainer is not None]
+    metrics = list(dict.fromkeys(row.metric for row in rest))
+    scored = [name for name in metrics if any(row.mean is not None for row in rest if row.metric == name)]
+    lead = primary if primary in scored else next(iter(scored), "")
+    shown = [lead, *(name for name in scored if name != lead)] if lead else []
+    by_place = {(row.explainer, row.metric): row for row in rest}
+    first = {row.explainer: row for row in rest if row.metric == (lead or row.metric)}
+    names = sorted(
+        dict.fromkeys(row.explainer for row in rest if row.explainer),
+        key=lambda name: (_worth(first[name]), name) if name in first else ((3, 0.0), name),
+    )
+    direction = {row.metric: row.higher_is_better for row in rest if row.higher_is_better is not None}
+    header = ["rank", "explainer", *(f"{name} {'↑' if direction[name] else '↓'}" for name in shown), "s/image"]
+    body, footnotes = [], []
+    for name in names:
+        row = first.get(name)
+        cells = [str(row.rank) if row and row.rank else "-", name + (" †" if row and row.control else "")]
+        cells += [_cell(by_place.get((name, metric)), metric == lead) for metric in shown]
+        seconds = next(
+            (r.seconds_per_image for r in rest if r.explainer == name and r.seconds_per_image is not None), None
+        )
+        body.append([*cells, "-" if seconds is None else f"{seconds:.2g}"])
+    if any(row.chance is not None for row in rest):
+        chances = [next((r.chance for r in rest if r.metric == name and r.chance is not None), None) for name in shown]
+        body.append(["", "chance", *("" if value is None else f"{value:.3f}" for value in chances), ""])
+    footnotes += _footnotes(rest, names)
+    return Pivot(classifier, header, body, footnotes)
+
+
+def _cell(row: Row | None, with_interval: bool) -> str:
+    if row is None or row.mean is None or row.low is None or row.high is None:
+        return row.status if row and row.status != "ok" else "-"
+    if with_interval:
+        return f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    return f"{row.mean:.3f} ±{(row.high - row.low) / 2:.3f}"
+
+
+def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
+    lines = []
+    if any(row.control for row in rest):
+        lines.append("† control: a method that does not beat these shows nothing")
+    for name in names:
+        mine = [row for row in rest if row.explainer == name]
+        for status, reason in dict.fromkeys((row.status, row.reason) for row in mine if row.status != "ok"):
+            which = [row.metric for row in mine if (row.status, row.reason) == (status, reason)]
+            what = "" if len(which) == len(mine) else f" ({', '.join(which)})"
+            lines.append(f"{name}{what}: {status}: {reason}")
+        blank = next((row.blank_rate for row in mine if row.blank_rate), None)
+        if blank:
+            lines.append(f"{name}: {blank:.1%} of its maps are blank (the same value everywhere)")
+    short = {}
+    for row in rest:
+        if row.mean is not None and row.n_scored < row.n:
+            short.setdefault((row.metric, row.n_scored, row.n), []).append(row.explainer)
+    for (metric, scored, n), who in short.items():
+        whose = "" if len(who) == len(names) else f" of {', '.join(map(str, who))}"
+        lines.append(f"{metric}{whose}: {scored} of {n} samples have a value")
+    seeds = {row.seeds for row in rest}
+    if seeds and max(seeds) > 1:
+        lines.append(f"{max(seeds)} seeds pooled; intervals draw seeds, then samples within them")
+    return lines

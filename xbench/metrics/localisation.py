@@ -1,0 +1,104 @@
+"""Does the map lie on the object? Exact expectations over ties, so that a blank map scores chance."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from xbench.scene import Scene
+
+Scores = dict[str, Tensor]
+Metric = Callable[[Scene], Scores]
+
+
+def localisation_precision() -> Metric:
+    """Return the metric: [B] expected share of the k highest pixels inside the mask, k = mask area; chance k/n.
+
+    Source: Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022 (relevance rank accuracy); ties by expectation.
+    """
+    return lambda scene: _scored(scene, "localisation_precision", object_mask(scene), top_k_precision)
+
+
+def difference_precision() -> Metric:
+    """Return the metric: the same on the ring where the exact counterfactual differs."""
+
+    def measure(scene: Scene) -> Scores:
+        ring = scene.batch.difference
+        assert ring is not None, "the plan offers this metric only where a counterfactual is known"
+        return _scored(scene, "difference_precision", ring.flatten(1), top_k_precision)
+
+    return measure
+
+
+def pointing_game(tolerance: float) -> Metric:
+    """Return the metric: [B] share of the highest pixels that lie in the mask, or nearer to it than ``tolerance`` pixels.
+
+    Source: Zhang et al., "Top-down neural attention by excitation backprop", ECCV 2016; strict distance as in TorchRay.
+    """
+
+    def measure(scene: Scene) -> Scores:
+        mask = object_mask(scene)
+        if tolerance > 0:
+            mask = _widened(mask.view(-1, *scene.batch.image.shape[2:]), tolerance).flatten(1)
+        return _scored(scene, "pointing_game", mask, _pointing)
+
+    return measure
+
+
+def relevance_mass() -> Metric:
+    """Return the metric: [B] share of the positive attribution inside the mask; a map without any scores chance.
+
+    Source: Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022 (relevance mass accuracy).
+    """
+
+    def mass(scene: Scene, mask: Tensor) -> Tensor:
+        total = scene.positive.sum(dim=1)
+        inside = (scene.positive * mask).sum(dim=1)
+        return torch.where(total > 0, inside / total, mask.double().mean(dim=1))
+
+    return lambda scene: _scored(scene, "relevance_mass", object_mask(scene), mass)
+
+
+def object_mask(scene: Scene) -> Tensor:
+    """Return [B,n] bool: the mask where it speaks of the class explained, else nothing."""
+    batch = scene.batch
+    assert batch.mask is not None, "the plan offers this metric only where there are masks"
+    mask = batch.mask.flatten(1)
+    if batch.mask_class is not None:
+        speaks = (batch.mask_class < 0) | (batch.mask_class == batch.target)
+        mask = mask & speaks[:, None]
+    return mask
+
+
+def top_k_precision(scene: Scene, mask: Tensor) -> Tensor:
+    """Return [B]: the expected share of the k highest levels inside the mask [B,n], ties drawn at random."""
+    level = scene.levels
+    k = mask.sum(dim=1)
+    ordered = level.sort(dim=1, descending=True).values
+    threshold = ordered.gather(1, (k - 1).clamp(min=0)[:, None])
+    above, tied = level > threshold, level == threshold
+    places_left = k - above.sum(dim=1)
+    expected = (above & mask).sum(dim=1) + places_left * (tied & mask).sum(dim=1) / tied.sum(dim=1)
+    return expected.double() / k
+
+
+def _pointing(scene: Scene, mask: Tensor) -> Tensor:
+    top = scene.levels == scene.levels.amax(dim=1, keepdim=True)
+    return (top & mask).sum(dim=1).double() / top.sum(dim=1)
+
+
+def _scored(scene: Scene, name: str, mask: Tensor, measure: Callable[[Scene, Tensor], Tensor]) -> Scores:
+    """Return score and chance, both NaN where the sample has no truth."""
+    known = mask.any(dim=1)
+    nothing = torch.full_like(known, float("nan"), dtype=torch.float64)
+    return {
+        name: torch.where(known, measure(scene, mask), nothing),
+        f"{name}.chance": torch.where(known, mask.double().mean(dim=1), nothing),
+    }
+
+
+def _widened(mask: Tensor, tolerance: float) -> Tensor:
+    each = [distance_transform_edt(~one) < tolerance if one.any() else np.zeros_like(one) for one in mask.cpu().numpy()]
+    return torch.as_tensor(np.stack(each), device=mask.device)

@@ -1,0 +1,191 @@
+"""A classifier as explainers and metrics see it: logits, probabilities, one convolution tapped, every pass counted."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from xbench.errors import Unsupported, did_you_mean
+
+_NOT_FEATURES = (
+    nn.AvgPool2d,
+    nn.MaxPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.Identity,
+    nn.Upsample,
+)
+
+
+@dataclass
+class Passes:
+    """How many images went through the network, and how many gradients came back."""
+
+    forwards: int = 0
+    backwards: int = 0
+
+
+class Model:
+    """A frozen classifier in eval mode.
+
+    Parameters
+    ----------
+    module
+        Images [B,C,H,W] in [0,1] to logits [B,K], or [B,1] for two classes under the sigmoid link.
+    link
+        ``softmax``: p = softmax(logits). ``sigmoid``: every logit on its own, p = sigmoid(logit).
+    batch_size
+        The most images an explainer should put into one forward pass.
+
+    Attributes
+    ----------
+    passes : Passes
+        Running counts; the harness reads differences.
+    """
+
+    def __init__(
+        self, module: nn.Module, link: Literal["softmax", "sigmoid"] = "softmax", batch_size: int = 64
+    ) -> None:
+        self.module = module.eval().requires_grad_(False)
+        self.link = link
+        self.batch_size = batch_size
+        self.passes = Passes()
+        self._default_layer: str | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        first: Tensor | None = next(itertools.chain(self.module.parameters(), self.module.buffers()), None)
+        return torch.device("cpu") if first is None else first.device
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Return logits [B,K] of images [B,C,H,W] in [0,1]; a one-logit net gives [-z, z]."""
+        out = self.module(image)
+        self.passes.forwards += len(image)
+        if out.ndim != 2:
+            raise ValueError(f"the model gave logits of shape {tuple(out.shape)}; [batch, classes] is needed")
+        if out.shape[1] == 1:
+            out = torch.cat([-out, out], dim=1)
+        if out.requires_grad:
+            out.register_hook(self._count_backward)
+        return out
+
+    def prob(self, logits: Tensor) -> Tensor:
+        """Return probabilities [B,K] of logits [B,K]; a one-logit net's pair [-z, z] gives sigmoid(-z), sigmoid(z)."""
+        return logits.softmax(dim=1) if self.link == "softmax" else logits.sigmoid()
+
+    def score(self, image: Tensor, target: Tensor, kind: Literal["logit", "prob"] = "logit") -> Tensor:
+        """Return [B]: the target class's logit or probability."""
+        return self.pick(self.logits(image), target, kind)
+
+    def pick(self, logits: Tensor, target: Tensor, kind: Literal["logit", "prob"] = "logit") -> Tensor:
+        """Return [B]: the target class's entry of logits [B,K], or its probability."""
+        values = logits if kind == "logit" else self.prob(logits)
+        return values.gather(1, target[:, None]).squeeze(1)
+
+    def tap(self, image: Tensor, layer: str | None = None) -> tuple[Tensor, Tensor]:
+        """Run the net once and open it at a convolution layer.
+
+        The layer's output is replaced by a copy that requires a gradient (a copy, so that an in-place operation behind
+        it cannot change what is kept), hence `torch.autograd.grad(score.sum(), activation)` runs back to that layer
+        only.
+
+        Parameters
+        ----------
+        image
+            [B,C,H,W] in [0,1].
+        layer
+            A module's dotted name; None takes `default_layer`. Of a module that runs several times (a shared ReLU), the
+            last run that gives maps counts.
+
+        Returns
+        -------
+        activation [B,F,h,w] (a leaf requiring a gradient) and logits [B,K].
+
+        Raises
+        ------
+        ValueError
+            When the model has no such module.
+        Unsupported
+            When the module gives no maps of more than one pixel.
+        """
+        name = layer or self.default_layer(image)
+        kept: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: object) -> Tensor | None:
+            if not _is_map(output):
+                return None
+            leaf = output.detach().clone().requires_grad_(True)
+            kept.append(leaf)
+            return leaf.clone()
+
+        with self._hooked(name, keep), torch.enable_grad():
+            logits = self.logits(image)
+        if not kept:
+            raise Unsupported(f"the model's layer {name!r} gives no feature maps of more than one pixel")
+        return kept[-1], logits
+
+    def default_layer(self, image: Tensor) -> str:
+        """Return the last module that gives a map of more than one pixel, after its ReLU and before its pooling.
+
+        A module with an attribute ``cam_layer`` (a dotted name) decides for itself.
+        """
+        if self._default_layer is None:
+            declared = getattr(self.module, "cam_layer", None)
+            self._default_layer = declared if isinstance(declared, str) else self._last_map(image[:1])
+        return self._default_layer
+
+    def _last_map(self, image: Tensor) -> str:
+        found: list[str] = []
+        pooled: list[Tensor] = []
+        handles = []
+
+        def note(name: str) -> Callable[[nn.Module, object, object], None]:
+            def hook(module: nn.Module, inputs: object, output: object) -> None:
+                if not _is_map(output):
+                    return
+                if isinstance(module, _NOT_FEATURES):
+                    pooled.append(output)
+                # A block that hands on the output of its last child, a pooling layer, gives a pooled map itself.
+                elif not (any(module.children()) and any(output is other for other in pooled)):
+                    found.append(name)
+
+            return hook
+
+        try:
+            for name, module in self.module.named_modules():
+                if name:
+                    handles.append(module.register_forward_hook(note(name)))
+            with torch.no_grad():
+                self.module(image)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not found:
+            raise Unsupported("the model has no layer that gives feature maps of more than one pixel")
+        # A block ends when its last child ends: of "layer4.1.relu", "layer4.1" and "layer4" the outermost is its name.
+        return found[-1]
+
+    @contextlib.contextmanager
+    def _hooked(self, layer: str, hook: Callable[[nn.Module, object, object], Tensor | None]) -> Iterator[None]:
+        modules = dict(self.module.named_modules())
+        if layer not in modules:
+            raise ValueError(f"the model has no layer {layer!r}{did_you_mean(layer, modules)}")
+        handle = modules[layer].register_forward_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.passes.backwards += len(gradient)
+
+
+def _is_map(output: object) -> TypeGuard[Tensor]:
+    return isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] > 1 and output.shape[3] > 1

@@ -1,0 +1,115 @@
+"""The hot path: ranking with seeded ties, fills, and perturbation curves in as few and as full forward passes as can be."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn import functional as F
+
+from xbench.seeds import permutation, uniform
+
+LEVELS = 2**16
+"""A map is rounded to max|L| / LEVELS before ranking, so that float noise of another batch size moves no rank."""
+
+FILLS = ("zero", "mean", "blur", "noise")
+
+
+def levels(attribution: Tensor) -> Tensor:
+    """Return a map [B,H,W] rounded to whole multiples of max|L| * 2**-16, as [B,H*W] int64 in -65,536 .. 65,536."""
+    flat = attribution.flatten(1).double()
+    top = flat.abs().amax(dim=1, keepdim=True)
+    return (flat / top.where(top > 0, torch.ones_like(top)) * LEVELS).round().long()
+
+
+def tie_order(keys: Tensor, n: int) -> Tensor:
+    """Return [B,n] int64: the seeded order of the pixels of each sample in which ties are broken, for every explainer."""
+    return permutation(keys, "ties", n)
+
+
+def ranks(level: Tensor, ties: Tensor) -> Tensor:
+    """Return [B,n] int32: each pixel's place when sorted by level, largest first, ties in the order of ``ties``."""
+    n = level.shape[1]
+    order = (ties - level * n).argsort(dim=1)
+    places = torch.arange(n, dtype=torch.int32, device=level.device).expand_as(order)
+    return torch.empty_like(order, dtype=torch.int32).scatter_(1, order, places)
+
+
+def fill_image(name: str, image: Tensor, mean: Tensor, keys: Tensor) -> Tensor:
+    """Return what stands for "removed", [B,C,H,W] in [0,1].
+
+    Parameters
+    ----------
+    name
+        ``zero``: black. ``mean``: the data set's mean colour. ``blur``: the image blurred as in RISE (a Gaussian of
+        sigma 5 cut to 11x11 by reflection, outside the image the mean; Petsiuk, Das, Saenko 2018). ``noise``: uniform.
+    image
+        [B,C,H,W] in [0,1].
+    mean
+        [C] in [0,1].
+    keys
+        [B,2] noise keys.
+    """
+    colour = mean.to(image)[None, :, None, None]
+    if name == "zero":
+        return torch.zeros_like(image)
+    if name == "mean":
+        return colour.expand_as(image).contiguous()
+    if name == "noise":
+        return uniform(keys, "fill/noise", image.shape[1:]).to(image)
+    if name == "blur":
+        channels = image.shape[1]
+        row = rise_kernel().to(image)
+        kernel = row.repeat(channels, 1, 1, 1)
+        centred = F.conv2d(image - colour, kernel, padding=(0, 5), groups=channels)
+        return F.conv2d(centred, kernel.transpose(2, 3), padding=(5, 0), groups=channels) + colour
+    raise ValueError(f"fill {name!r} is not one of {', '.join(FILLS)}")
+
+
+def rise_kernel() -> Tensor:
+    """Return one factor [1,1,1,11] of RISE's separable 11x11 blur: scipy's Gaussian of a delta, borders reflected."""
+    delta = torch.zeros(11, dtype=torch.float64)
+    delta[5] = 1
+    return torch.as_tensor(gaussian_filter(delta.numpy(), 5.0), dtype=torch.float32)[None, None, None]
+
+
+def step_counts(n: int, steps: int) -> list[int]:
+    """Return how many of n pixels are changed at each point of a curve: 0, about n/steps, ..., n, all different."""
+    return sorted({round(i * n / steps) for i in range(steps + 1)})
+
+
+def perturbed_scores(
+    score: Callable[[Tensor, int], Tensor],
+    image: Tensor,
+    fill: Tensor,
+    rank: Tensor,
+    counts: Sequence[int],
+    batch_size: int,
+) -> Tensor:
+    """Score images in which the first k pixels of a ranking are replaced, all channels of a pixel together.
+
+    Parameters
+    ----------
+    score
+        ``score(images [m*B,C,H,W], m) -> [m*B]``: the target's score of m perturbed copies of the batch, copy by copy.
+    image, fill
+        [B,C,H,W].
+    rank
+        [B,n] int32, 0 is replaced first.
+    counts
+        The values of k.
+    batch_size
+        The most images in one forward pass; small batches share a pass between several k.
+
+    Returns
+    -------
+    [B,len(counts)] float32.
+    """
+    size, _, height, width = image.shape
+    place = rank.view(1, size, 1, height, width)
+    copies = max(1, batch_size // size)
+    found = []
+    for part in torch.tensor(list(counts), dtype=torch.int32, device=image.device).split(copies):
+        changed = torch.where(place < part.view(-1, 1, 1, 1, 1), fill[None], image[None])
+        found.append(score(changed.flatten(0, 1), len(part)).view(len(part), size))
+    return torch.cat(found).T if found else image.new_zeros(size, 0)

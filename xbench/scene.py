@@ -1,0 +1,197 @@
+"""What a metric sees of one batch: model, samples, explanation, and what several metrics share, computed once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from xbench import perturb
+from xbench.models import Model
+from xbench.tensors import Batch, Explanation
+
+Order = Literal["morf", "lerf"]
+Wanted = tuple[Order, str, int]
+Polarity = Literal["signed", "positive", "non_contributing"]
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A score along a path from an image to its fill.
+
+    Attributes
+    ----------
+    x
+        [S+1] float64: the true fraction of changed pixels, 0 to 1.
+    y
+        [B,S+1] float64: the target's probability.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def area(self) -> Tensor:
+        """Return [B]: the area under each curve by the trapezoid rule on the true fractions."""
+        return torch.trapezoid(self.y, self.x, dim=1)
+
+    def reversed(self) -> "Curve":
+        """Return the curve read from the fill to the image."""
+        return Curve(1 - self.x.flip(0), self.y.flip(1))
+
+
+class Backdrop:
+    """What every explanation of one batch shares: clean and filled predictions, the order of ties.
+
+    Parameters
+    ----------
+    model
+        The classifier.
+    batch
+        The samples, on the model's device.
+    mean
+        [C]: the data set's mean colour in [0,1].
+    clean_logits
+        [B,K], where they are known already.
+    """
+
+    def __init__(self, model: Model, batch: Batch, mean: Tensor, clean_logits: Tensor | None = None) -> None:
+        self.model, self.batch, self.mean = model, batch, mean
+        self._clean = clean_logits
+        self._fills: dict[str, Tensor] = {}
+        self._filled: dict[str, Tensor] = {}
+
+    @property
+    def clean_logits(self) -> Tensor:
+        """[B,K]: the logits of the untouched images."""
+        if self._clean is None:
+            with torch.no_grad():
+                self._clean = self.model.logits(self.batch.image)
+        return self._clean
+
+    @property
+    def clean_score(self) -> Tensor:
+        """[B]: the target's probability on the untouched images."""
+        return self.model.pick(self.clean_logits, self.batch.target, "prob")
+
+    @cached_property
+    def ties(self) -> Tensor:
+        """[B,n] int64: the order in which ties are broken."""
+        return perturb.tie_order(self.batch.keys, self.batch.image[0, 0].numel())
+
+    def fill(self, name: str) -> Tensor:
+        """Return the fill [B,C,H,W]."""
+        if name not in self._fills:
+            self._fills[name] = perturb.fill_image(name, self.batch.image, self.mean, self.batch.keys)
+        return self._fills[name]
+
+    def filled_score(self, name: str) -> Tensor:
+        """[B]: the target's probability when every pixel is filled."""
+        if name not in self._filled:
+            with torch.no_grad():
+                self._filled[name] = self.model.score(self.fill(name), self.batch.target, "prob")
+        return self._filled[name]
+
+
+class Scene:
+    """One explanation of one batch, before the metrics.
+
+    Parameters
+    ----------
+    backdrop
+        The batch's shared part.
+    explanation
+        What is scored; None for a metric of the classifier alone.
+    polarity
+        How the attribution is to be read.
+    wanted
+        The curves (order, fill, steps) that some metric will ask for: they are computed in one pass.
+    """
+
+    def __init__(
+        self,
+        backdrop: Backdrop,
+        explanation: Explanation | None = None,
+        polarity: Polarity = "signed",
+        wanted: Sequence[Wanted] = (),
+    ) -> None:
+        self.backdrop = backdrop
+        self.model, self.batch = backdrop.model, backdrop.batch
+        self.polarity = polarity
+        self._explanation = explanation
+        self._wanted = list(dict.fromkeys(wanted))
+        self._curves: dict[Wanted, Curve] = {}
+
+    @property
+    def explanation(self) -> Explanation:
+        """The explanation that is scored."""
+        if self._explanation is None:
+            raise ValueError("a metric of the classifier alone has no explanation to look at")
+        return self._explanation
+
+    @property
+    def has_explanation(self) -> bool:
+        """Whether there is an explanation, or the classifier alone is measured."""
+        return self._explanation is not None
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """[B,n] int64: the evidence in whole steps, larger = earlier in MoRF order; a non-contributing map is negated."""
+        level = perturb.levels(self.explanation.attribution)
+        return -level if self.polarity == "non_contributing" else level
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """[B,n] float64 >= 0: the evidence as a mass; a non-contributing map enters by its inverted rank in [0,1]."""
+        if self.polarity == "non_contributing":
+            n = self.levels.shape[1]
+            return 1 - self.ranks.double() / max(n - 1, 1)
+        return self.explanation.attribution.flatten(1).double().clamp(min=0)
+
+    @cached_property
+    def ranks(self) -> Tensor:
+        """[B,n] int32: each pixel's place in MoRF order, ties broken by the sample's seeded order."""
+        return perturb.ranks(self.levels, self.backdrop.ties)
+
+    @cached_property
+    def blank(self) -> Tensor:
+        """[B] bool: whether the map, as ranked, is the same everywhere."""
+        return (self.levels == self.levels[:, :1]).all(dim=1)
+
+    @cached_property
+    def tied(self) -> Tensor:
+        """[B] float64: the share of pixels whose level another pixel has too."""
+        ordered = self.levels.sort(dim=1).values
+        same = ordered[:, 1:] == ordered[:, :-1]
+        edge = torch.zeros_like(same[:, :1])
+        return (torch.cat([same, edge], dim=1) | torch.cat([edge, same], dim=1)).double().mean(dim=1)
+
+    def curve(self, order: Order, fill: str, steps: int) -> Curve:
+        """Return the target's probability while pixels are replaced by a fill, most relevant first or least first.
+
+        Insertion in MoRF order is deletion in LeRF order with the same fill, read backwards: both are one path.
+        """
+        wanted: Wanted = (order, fill, steps)
+        if wanted not in self._curves:
+            for one in {wanted: None} | dict.fromkeys(self._wanted):
+                if one not in self._curves:
+                    self._curves[one] = self._walk(*one)
+        return self._curves[wanted]
+
+    def _walk(self, order: Order, fill: str, steps: int) -> Curve:
+        n = self.ranks.shape[1]
+        rank = self.ranks if order == "morf" else n - 1 - self.ranks
+        counts = perturb.step_counts(n, steps)
+        target = self.batch.target
+
+        def score(images: Tensor, copies: int) -> Tensor:
+            return self.model.score(images, target.repeat(copies), "prob")
+
+        with torch.no_grad():
+            inner = perturb.perturbed_scores(
+                score, self.batch.image, self.backdrop.fill(fill), rank, counts[1:-1], self.model.batch_size
+            )
+        ends = self.backdrop.clean_score[:, None], self.backdrop.filled_score(fill)[:, None]
+        x = torch.tensor([count / n for count in counts], dtype=torch.float64, device=inner.device)
+        return Curve(x, torch.cat([ends[0], inner, ends[1]], dim=1).double())

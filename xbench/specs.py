@@ -1,0 +1,151 @@
+"""What a component declares about itself: light, frozen, free of torch."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+Param = bool | int | float | str | None
+NAME = r"[a-z][a-z0-9_]*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What every component declares.
+
+    Parameters
+    ----------
+    name
+        ``[a-z][a-z0-9_]*``, unique within its package and kind.
+    version
+        Raised whenever the component's numbers can change; part of every content key.
+    factory
+        ``"module:attr"``, imported only by the worker that needs it.
+    params
+        Parameters and their defaults; a default's type is enforced, ``None`` accepts any scalar.
+    choices
+        The allowed values of those parameters that have a closed set of them.
+    summary
+        One line for ``xbench list``.
+    citation
+        The source, as a reader would look it up.
+    package
+        Filled at discovery: the plugin's import package without ``xbench_``.
+    """
+
+    kind: ClassVar[str] = "component"
+
+    name: str
+    version: int
+    factory: str
+    params: Mapping[str, Param] = field(default_factory=dict)
+    choices: Mapping[str, tuple[Param, ...]] = field(default_factory=dict)
+    summary: str = ""
+    citation: str = ""
+    package: str = ""
+
+    @property
+    def id(self) -> str:
+        """The name a user types: ``package/name``."""
+        return f"{self.package}/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainerSpec(Spec):
+    """An explanation method.
+
+    ``factory(model, **params)`` (``state=...`` too where ``fit`` is set, ``of=explainer`` where ``wraps`` is) returns a
+    callable ``Batch -> Explanation``. ``polarity`` says what a large value means: `signed` evidence for the target,
+    `positive` evidence of any sign, or `non_contributing` (then the harness ranks the map backwards). ``needs`` may name
+    ``gradients``, ``conv_layer`` (of the model), ``mask``, ``counterfactual`` (of the data) and ``two_classes``.
+    """
+
+    kind: ClassVar[str] = "explainer"
+
+    gives: tuple[Literal["attribution", "counterfactual"], ...] = ("attribution",)
+    polarity: Literal["signed", "positive", "non_contributing"] = "signed"
+    needs: tuple[str, ...] = ()
+    stochastic: bool = False
+    control: bool = False
+    wraps: bool = False
+    fit: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec(Spec):
+    """A classifier.
+
+    ``factory(shape, classes, **params)`` returns an ``nn.Module`` from images [B,C,H,W] in [0,1] to logits [B,K], or [B,1]
+    for two classes under ``link="sigmoid"``; normalisation lives inside. ``fit(context)`` trains it and returns its state
+    dict. ``datasets`` are glob patterns of the datasets it is for. ``checkpoints`` keeps the weights of every epoch, which
+    a user then names ``mnist/s2@12``.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    datasets: tuple[str, ...] = ("*",)
+    link: Literal["softmax", "sigmoid"] = "softmax"
+    has: tuple[str, ...] = ("gradients", "conv_layer")
+    fit: str | None = None
+    checkpoints: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec(Spec):
+    """A data set: ``factory(root, **params)`` returns an `xbench.data.Dataset`. ``has``: mask, counterfactual, shortcut."""
+
+    kind: ClassVar[str] = "dataset"
+
+    has: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpec:
+    """One number of a metric and how to read it.
+
+    ``chance`` is what an explainer that knows nothing scores on average: a number, ``"per_sample"`` (the metric returns a
+    column ``<name>.chance``) or None where there is none. ``aggregate`` is how per-sample values [n] become one number:
+    their mean, or the area under the ROC curve of the values against ``label == 1``.
+    """
+
+    name: str
+    higher_is_better: bool
+    bounds: tuple[float, float] = (0.0, 1.0)
+    chance: float | Literal["per_sample"] | None = None
+    aggregate: Literal["mean", "auroc"] = "mean"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricSpec(Spec):
+    """A metric: ``factory(**params)`` returns a callable ``Scene -> {score name: [B]}``.
+
+    ``level="model"`` measures the classifier alone, without an explainer. ``needs`` may name ``mask``, ``counterfactual``
+    (of the data), ``attribution``, ``translation`` (of the explainer) and ``two_classes``.
+    """
+
+    kind: ClassVar[str] = "metric"
+
+    scores: tuple[ScoreSpec, ...]
+    family: str
+    level: Literal["explainer", "model"] = "explainer"
+    needs: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Metrics go by their bare names."""
+        return self.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutorSpec(Spec):
+    """What carries units to processors: ``factory(options)`` returns an `xbench.executors.Executor`."""
+
+    kind: ClassVar[str] = "executor"
+
+    @property
+    def id(self) -> str:
+        """Executors go by their bare names."""
+        return self.name
+
+
+UNBOUNDED = (-math.inf, math.inf)

@@ -1,0 +1,311 @@
+"""Records and arrays on disk: atomic commit, validated read, resume.
+
+A folder holds ``records/<2 hex>/<key>/``: ``cell.json`` (what the key is the hash of), per slice ``00000.safetensors`` with
+its head ``00000.json`` (the commit: it names the arrays' hash and carries its own digest) and ``00000.cost.json`` (times and
+memory, outside whatever is compared), and ``status.json`` where a cell failed. ``samples/`` holds the samples' ids, labels
+and groups and the first images, once for all cells.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as parse_arrays
+from safetensors.numpy import save as to_bytes
+
+from xbench.errors import XbenchError
+
+SCHEMA = 1
+Arrays = dict[str, NDArray[Any]]
+Json = dict[str, Any]
+
+
+def cache_folder() -> Path:
+    """Return ``$XBENCH_CACHE``, or the platform's cache folder for xbench."""
+    if given := os.environ.get("XBENCH_CACHE"):
+        return Path(given).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/xbench"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData/Local")) / "xbench"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "xbench"
+
+
+def fit_folder(key: str) -> Path:
+    """Return the cache folder of a fit key: ``weights.safetensors``, ``fit.json``, and checkpoints while it trains."""
+    return cache_folder() / "fits" / key[:2] / key
+
+
+def has_fit(key: str) -> bool:
+    """Say whether a finished fit is in the cache, whole."""
+    folder = fit_folder(key)
+    info = _read_json(folder / "fit.json")
+    try:
+        raw = (folder / "weights.safetensors").read_bytes()
+    except OSError:
+        return False
+    return info is not None and info.get("sha256") == hashlib.sha256(raw).hexdigest()
+
+
+def canonical(value: Any) -> bytes:
+    """Return the one JSON form of a value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+
+
+def content_key(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def slice_size(n: int) -> int:
+    """Return how many samples a slice holds: a fixed function of the number of samples, 64 to 1,024."""
+    return max(64, min(1024, -(-n // 64)))
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
+
+    Raises XbenchError, naming the path, where the disk or the permissions forbid it.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        raise XbenchError(
+            f"cannot write {path}: {error.strerror or error}; what was committed before is intact"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is committed of one cell.
+
+    Attributes
+    ----------
+    key, definition
+        The cell's content key and what it is the hash of.
+    status, reason
+        ``ok``, ``partial`` (slices are missing) or why there are no scores.
+    arrays
+        Per-sample columns joined over slices [n], curves summed over samples, the gallery of slice 0.
+    n_slices
+        How many slices are committed.
+    weights
+        SHA-256 of the weights that were explained, or None for a model without a fit.
+    cost
+        Sums over slices: seconds, images, forwards, backwards; the largest peak_bytes; the devices.
+    """
+
+    key: str
+    definition: Json
+    status: str
+    reason: str
+    arrays: Arrays
+    n_slices: int
+    weights: str | None
+    cost: Json
+
+
+class Store:
+    """The records of one output folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.damaged: list[Path] = []
+
+    def folder(self, key: str) -> Path:
+        """Return where a cell's files are."""
+        return self.root / "records" / key[:2] / key
+
+    def keys(self) -> Iterator[str]:
+        """Yield the keys of all cells in the folder, in order."""
+        records = self.root / "records"
+        if records.is_dir():
+            for shard in sorted(records.iterdir()):
+                yield from sorted(path.name for path in shard.iterdir() if (path / "cell.json").exists())
+
+    def define(self, key: str, definition: Json) -> None:
+        """Write down what a cell is, once."""
+        path = self.folder(key) / "cell.json"
+        if not path.exists():
+            write_atomic(path, json.dumps(definition, indent=1, sort_keys=True).encode())
+
+    def definition(self, key: str) -> Json:
+        """Return what a cell is. Raises XbenchError where the file is missing or not what the key says."""
+        path = self.folder(key) / "cell.json"
+        found = _read_json(path)
+        if found is None or content_key(found) != key:
+            raise XbenchError(f"{path} is missing or damaged: its content does not hash to its name; delete its folder")
+        return found
+
+    def commit(self, key: str, part: int, arrays: Arrays, weights: str | None, cost: Json) -> None:
+        """Commit one slice: arrays first, the head last."""
+        folder, name = self.folder(key), f"{part:05d}"
+        raw = to_bytes({name: np.ascontiguousarray(value) for name, value in sorted(arrays.items())})
+        head: Json = {
+            "schema": SCHEMA,
+            "key": key,
+            "slice": part,
+            "arrays": hashlib.sha256(raw).hexdigest(),
+            "weights": weights,
+        }
+        head["digest"] = content_key(head)
+        write_atomic(folder / f"{name}.safetensors", raw)
+        write_atomic(folder / f"{name}.cost.json", canonical(cost))
+        write_atomic(folder / f"{name}.json", canonical(head))
+
+    def fail(self, key: str, status: str, reason: str, detail: str = "") -> None:
+        """Record why a cell has no scores: a status, one line, and a traceback or log where there is one."""
+        value = {"status": status, "reason": " ".join(reason.split()), "detail": detail}
+        write_atomic(self.folder(key) / "status.json", json.dumps(value, indent=1).encode())
+
+    def forgive(self, key: str) -> None:
+        """Forget a cell's failure, so that it is tried again."""
+        (self.folder(key) / "status.json").unlink(missing_ok=True)
+
+    def failure(self, key: str) -> tuple[str, str] | None:
+        """Return (status, reason) of a failed cell, or None."""
+        found = _read_json(self.folder(key) / "status.json")
+        return None if found is None else (str(found.get("status")), str(found.get("reason")))
+
+    def committed(self, key: str, part: int) -> bool:
+        """Say whether a slice is there and whole; a damaged one is noted in ``damaged`` and counts as missing."""
+        return self._slice(key, part) is not None
+
+    def read(self, key: str) -> Record:
+        """Return what is committed of a cell. Raises XbenchError where its definition is damaged."""
+        definition = self.definition(key)
+        n_slices = -(-definition["n"] // slice_size(definition["n"]))
+        parts = [found for part in range(n_slices) if (found := self._slice(key, part))]
+        status, reason = self.failure(key) or ("ok", "")
+        if status == "ok" and len(parts) < n_slices:
+            status, reason = "partial", f"{len(parts)} of {n_slices} slices done; run the command again to go on"
+        if status == "ok" and len({weights for _, weights, _ in parts}) > 1:
+            status, reason = (
+                "mixed_weights",
+                "its slices were scored on different weights; delete its folder and run again",
+            )
+        weights = parts[0][1] if parts else None
+        costs = [cost for _, _, cost in parts]
+        return Record(
+            key, definition, status, reason, _join([a for a, _, _ in parts]), len(parts), weights, _total(costs)
+        )
+
+    def write_samples(self, digest: str, table: Json) -> None:
+        """Write the samples' table (ids, labels, groups), once."""
+        path = self.root / "samples" / f"{digest}.json"
+        if not path.exists():
+            write_atomic(path, canonical(table))
+
+    def write_gallery(self, digest: str, images: Arrays) -> None:
+        """Write the first samples' images and truth."""
+        write_atomic(self.root / "samples" / f"{digest}.safetensors", to_bytes(dict(sorted(images.items()))))
+
+    def samples(self, digest: str) -> Json:
+        """Return the samples' table. Raises XbenchError where it is missing."""
+        path = self.root / "samples" / f"{digest}.json"
+        found = _read_json(path)
+        if found is None:
+            raise XbenchError(f"{path} is missing or damaged; run the command again to write it")
+        return found
+
+    def has_gallery(self, digest: str) -> bool:
+        """Say whether the first images of these samples are stored."""
+        return (self.root / "samples" / f"{digest}.safetensors").exists()
+
+    def gallery(self, digest: str) -> Arrays:
+        """Return the first images and their truth, or nothing."""
+        try:
+            return parse_arrays((self.root / "samples" / f"{digest}.safetensors").read_bytes())
+        except (OSError, SafetensorError):
+            return {}
+
+    def sweep(self) -> None:
+        """Remove what crashed writers left behind an hour ago or more."""
+        now = time.time()
+        for stale in self.root.glob("records/*/*/.*.tmp"):
+            with contextlib.suppress(OSError):
+                if now - stale.stat().st_mtime > 3600:
+                    stale.unlink()
+
+    def _slice(self, key: str, part: int) -> tuple[Arrays, str | None, Json] | None:
+        stem = self.folder(key) / f"{part:05d}"
+        path = stem.with_suffix(".json")
+        if not path.exists():
+            return None
+        head = _read_json(path) or {}
+        digest = head.pop("digest", None)
+        if digest != content_key(head) or head.get("key") != key or head.get("slice") != part:
+            self.damaged.append(path)
+            return None
+        arrays = stem.with_suffix(".safetensors")
+        try:
+            raw = arrays.read_bytes()
+            if hashlib.sha256(raw).hexdigest() != head["arrays"]:
+                raise ValueError
+            return parse_arrays(raw), head["weights"], _read_json(stem.with_suffix(".cost.json")) or {}
+        except (OSError, ValueError, SafetensorError):
+            self.damaged.append(arrays)
+            return None
+
+
+def _read_json(path: Path) -> Json | None:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _join(parts: list[Arrays]) -> Arrays:
+    """Join slices: ``curve/...`` arrays are sums and are added, ``gallery/...`` is the first's, columns are appended."""
+    joined: Arrays = {}
+    for name in sorted({name for part in parts for name in part}):
+        values = [part[name] for part in parts if name in part]
+        if name.startswith("curve/"):
+            joined[name] = np.sum(values, axis=0)
+        elif name.startswith("gallery/"):
+            joined[name] = values[0]
+        else:
+            joined[name] = np.concatenate(values)
+    return joined
+
+
+def _total(costs: list[Json]) -> Json:
+    total: Json = {
+        name: sum(cost.get(name, 0) for cost in costs) for name in ("seconds", "images", "forwards", "backwards")
+    }
+    total["peak_bytes"] = max((cost.get("peak_bytes", 0) for cost in costs), default=0)
+    total["devices"] = sorted({str(cost.get("device")) for cost in costs if cost})
+    return total

@@ -1,0 +1,142 @@
+"""The one training loop of classifiers: seeded by epoch, so that a training killed and resumed ends in the same weights."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xbench.data import Dataset, Index
+from xbench.fits import FitContext
+from xbench.seeds import stable_int
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+_PRELOAD_BYTES = 2 * 2**30
+
+
+def train_classifier(
+    context: FitContext,
+    *,
+    epochs: int,
+    batch: int,
+    lr: float,
+    weight_decay: float = 0.0,
+    samples_per_epoch: int | None = None,
+    schedule: Literal["constant", "one_cycle"] = "one_cycle",
+    balance: bool = False,
+    augment: Augment | None = None,
+) -> dict[str, Tensor]:
+    """Train ``context.module`` with Adam on cross-entropy and return its weights.
+
+    Parameters
+    ----------
+    context
+        Module, data, seed, device; checkpoints are written after every epoch.
+    epochs, batch, lr, weight_decay
+        As usual; ``lr`` is the peak where the schedule is one-cycle. Weight decay is decoupled (AdamW).
+    samples_per_epoch
+        Draw that many training samples at random each epoch; None takes all.
+    balance
+        Weight the loss so that every class counts the same.
+    augment
+        ``augment(image [B,C,H,W], generator) -> image``, its randomness drawn from the generator (on the CPU).
+
+    Raises
+    ------
+    ValueError
+        There is no training sample.
+    """
+    module, device, n = context.module, context.device, len(context.train)
+    assert module is not None, "a model's fit gets its module from the harness"
+    if not n:
+        raise ValueError("the training split is empty")
+    labels = torch.as_tensor(context.train.labels)
+    n_classes = len(context.train.classes)
+    counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
+    weights = (n / (n_classes * counts)).float().to(device) if balance else None
+    per_epoch = min(samples_per_epoch or n, n)
+    steps = -(-per_epoch // batch)
+    optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
+    first = 0
+    if state := context.resume():
+        module.load_state_dict(state["module"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["epoch"]
+    read = _Reader(context.dataset, context.train)
+    for epoch in range(first, epochs):
+        # Everything random in an epoch comes from (seed, epoch): a resumed training repeats the uninterrupted one.
+        word = stable_int("epoch", context.seed, epoch)
+        generator = torch.Generator().manual_seed(word)
+        torch.manual_seed(word)
+        order = torch.randperm(n, generator=generator)[:per_epoch]
+        module.train()
+        total = torch.zeros((), device=device)
+        for step, (chosen, image) in enumerate(read.batches(order, batch)):
+            if augment:
+                image = augment(image, generator)
+            if schedule == "one_cycle":
+                _set_lr(optimiser, lr * _one_cycle((epoch * steps + step + 0.5) / (epochs * steps)))
+            loss = classification_loss(module(image.to(device)), labels[chosen].to(device), weights)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            total += loss.detach()
+            context.report(epoch * steps + step + 1, epochs * steps, f"epoch {epoch + 1}/{epochs}")
+        context.report(
+            (epoch + 1) * steps, epochs * steps, f"epoch {epoch + 1}/{epochs}, loss {total.item() / steps:.3f}"
+        )
+        context.keep(epoch + 1, module.state_dict())
+        context.checkpoint({"epoch": epoch + 1, "module": module.state_dict(), "optimiser": optimiser.state_dict()})
+    return module.state_dict()
+
+
+def classification_loss(logits: Tensor, label: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean cross-entropy; logits [B,1] of a one-logit net get the binary form. ``weights``: [K] or None."""
+    if logits.shape[1] > 1:
+        return F.cross_entropy(logits, label, weight=weights)
+    each = None if weights is None else weights[label]
+    return F.binary_cross_entropy_with_logits(logits[:, 0], label.to(logits.dtype), weight=each)
+
+
+def _one_cycle(t: float) -> float:
+    """Return the learning rate at t in [0,1] over its peak: linear up for a fifth, then a cosine to zero."""
+    return t / 0.2 if t < 0.2 else float(0.5 + 0.5 * np.cos(np.pi * (t - 0.2) / 0.8))
+
+
+def _set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+
+
+class _Reader:
+    """Training images by position: held in memory where they fit, else read ahead by one batch in a thread."""
+
+    def __init__(self, dataset: Dataset, index: Index) -> None:
+        self.dataset, self.ids = dataset, index.ids
+        size = len(index) * 4 * int(np.prod(index.shape))
+        self.images = self._load(range(len(index))) if size <= _PRELOAD_BYTES else None
+
+    def batches(self, order: Tensor, batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (positions [b], images [b,C,H,W]) in the order given."""
+        parts = order.split(batch)
+        if self.images is not None:
+            for part in parts:
+                yield part, self.images[part]
+            return
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(self._load, parts[0].tolist())
+            for part, following in zip(parts, [*parts[1:], None], strict=True):
+                image = ahead.result()
+                if following is not None:
+                    ahead = pool.submit(self._load, following.tolist())
+                yield part, image
+
+    def _load(self, positions: Sequence[int]) -> Tensor:
+        chunks = [
+            self.dataset.load([self.ids[i] for i in positions[start : start + 256]]).image
+            for start in range(0, len(positions), 256)
+        ]
+        return torch.as_tensor(np.concatenate(chunks))

@@ -1,0 +1,387 @@
+"""The only loop model -> batch -> explainer -> check -> metrics -> commit; and the trainings it rests on."""
+
+import gc
+import json
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xbench.checks import InvalidMap, ModelTouched, checked, compare, fingerprint
+from xbench.components import Component, import_attr
+from xbench.data import Dataset
+from xbench.errors import Unsupported, XbenchError, did_you_mean
+from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
+from xbench.fits import FitContext, load_fit, obtain_fit
+from xbench.metrics.cost import Meter
+from xbench.models import Model
+from xbench.plan import FitTask, Job, Unit, open_dataset
+from xbench.scene import Backdrop, Curve, Scene
+from xbench.seeds import stable_int
+from xbench.specs import ExplainerSpec, ModelSpec
+from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, write_atomic
+from xbench.tensors import Batch, make_batch
+
+GALLERY = 16
+"""How many of a run's first samples keep their maps for pictures."""
+
+Emit = Callable[[Event], None]
+
+
+@dataclass
+class Stage:
+    """A model and a slice of samples on the device, kept between the jobs that share them."""
+
+    model: Model
+    weights: str | None
+    batch: Batch
+    logits: Tensor
+    mean: Tensor
+    untouched: dict[str, object]
+    backdrops: dict[int, list[Backdrop]] = field(default_factory=dict)
+
+    def parts(self, size: int) -> list[Backdrop]:
+        """Return the slice in batches of at most ``size`` images, each with what its scenes share."""
+        if size not in self.backdrops:
+            rows = [slice(start, start + size) for start in range(0, len(self.batch), size)]
+            made = [Backdrop(self.model, self.batch.take(part), self.mean, self.logits[part]) for part in rows]
+            self.backdrops = {size: made}
+        return self.backdrops[size]
+
+
+class Worker:
+    """One process's worth of work: takes fits and units, commits results, says how it goes.
+
+    Parameters
+    ----------
+    options
+        Device, batch, folder.
+    emit
+        Called with every event.
+    number
+        Which worker of the run this is; spreads workers over GPUs.
+    """
+
+    def __init__(self, options: WorkOptions, emit: Emit, number: int = 0) -> None:
+        self.options, self.emit = options, emit
+        self.device = choose_device(options.device, number)
+        self.batch_size = options.batch or (256 if self.device.type == "cuda" else 64)
+        self.store = Store(options.out)
+        self._models: dict[str, tuple[Model, str | None]] = {}
+        self._datasets: dict[str, Dataset] = {}
+        self._explainers: dict[str, Callable[[Batch], object]] = {}
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
+
+    def run(self, task: FitTask | Unit, threads: int | None = None) -> None:
+        """Carry out one task; whatever breaks becomes an event and a record."""
+        if threads:
+            torch.set_num_threads(threads)
+        if isinstance(task, FitTask):
+            self._fit(task)
+        else:
+            self._unit(task)
+
+    def _fit(self, task: FitTask) -> None:
+        start = time.monotonic()
+        try:
+            obtain_fit(task.key, task.definition, lambda folder: self._train(task, folder))
+        except Exception as error:
+            write_atomic(fit_folder(task.key) / "failure.txt", traceback.format_exc().encode())
+            self.emit(FitDone(task.key, time.monotonic() - start, _line(error)))
+        else:
+            self.emit(FitDone(task.key, time.monotonic() - start))
+
+    def _train(self, task: FitTask, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        dataset = self._dataset(task.data, task.data_root)
+        spec = task.component.spec
+        context = FitContext(
+            dataset=dataset,
+            train=dataset.index("train"),
+            valid=dataset.index("valid"),
+            params=task.component.params,
+            seed=task.seed,
+            device=self.device,
+            folder=folder,
+            report=lambda done, total, text: self.emit(FitProgress(task.key, done, total, text)),
+            keep_epochs=isinstance(spec, ModelSpec) and spec.checkpoints,
+        )
+        if isinstance(spec, ModelSpec):
+            context.module = build_module(task.component, task.shape, task.classes, task.seed).to(self.device)
+        else:
+            assert task.model is not None
+            context.model = self._model(task.model, task.model_fit, task.shape, task.classes, task.seed)[0]
+        assert isinstance(spec, (ModelSpec, ExplainerSpec))
+        assert spec.fit
+        return import_attr(spec.fit)(context), context.notes
+
+    def _unit(self, unit: Unit) -> None:
+        try:
+            stage = self._stage(unit)
+        except Exception as error:
+            for job in unit.jobs:
+                self._give_up(job.key, unit, "error", f"before any explainer ran: {_line(error)}")
+            return
+        for job in unit.jobs:
+            self.emit(JobStarted(job.key, unit.part))
+            status, reason = "ok", ""
+            try:
+                self._job(job, unit, stage)
+            except Unsupported as error:
+                status, reason = "unsupported", _line(error, name=False)
+            except InvalidMap as error:
+                status, reason = "invalid_map", _line(error, name=False)
+            except ModelTouched as error:
+                status, reason = "error", _line(error, name=False)
+            except torch.OutOfMemoryError:
+                status, reason = "oom", f"out of memory with one image a pass on {self.device}"
+            except XbenchError:
+                raise  # the folder cannot be written: no cell's fault
+            except Exception as error:
+                status, reason = "error", _line(error)
+            if status == "ok":
+                self.emit(JobDone(job.key, unit.part, len(unit.ids)))
+                continue
+            self._give_up(job.key, unit, status, reason, traceback.format_exc() if status == "error" else "")
+            self._explainers.clear()
+            self._models.clear()
+            stage = self._stage(unit)
+
+    def _give_up(self, key: str, unit: Unit, status: str, reason: str, detail: str = "") -> None:
+        self.store.fail(key, status, reason, detail)
+        self.emit(JobDone(key, unit.part, len(unit.ids), status, reason))
+
+    def _stage(self, unit: Unit) -> Stage:
+        model, weights = self._model(unit.model, unit.model_fit, unit.shape, unit.classes, unit.seed)
+        dataset = self._dataset(unit.data, unit.data_root)
+        samples = dataset.load(unit.ids)
+        labels = torch.tensor(unit.labels, dtype=torch.int64)
+        batch = make_batch(samples, unit.ids, labels, unit.seed, len(unit.classes)).to(self.device)
+        logits = _clean_logits(model, batch)
+        batch = batch.with_target(_targets(unit.target, batch, logits, unit.classes))
+        return Stage(model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module))
+
+    def _job(self, job: Job, unit: Unit, stage: Stage) -> None:
+        size = self.batch_size
+        while True:
+            try:
+                arrays, cost = self._score(job, stage, size)
+                break
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            size //= 2
+            stage.backdrops.clear()
+            gc.collect()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.emit(Note(f"out of memory; going on with {size} images a pass"))
+        if unit.part == 0 and job.explainer and not self.store.has_gallery(unit.samples_digest):
+            self.store.write_gallery(unit.samples_digest, _gallery(stage.batch))
+        if not (unit.part == 0 and job.explainer):
+            arrays = {name: value for name, value in arrays.items() if not name.startswith("gallery/")}
+        self.store.commit(job.key, unit.part, arrays, stage.weights, cost)
+
+    def _score(self, job: Job, stage: Stage, size: int) -> tuple[Arrays, dict[str, Any]]:
+        stage.model.batch_size = size
+        metrics = [(metric, import_attr(metric.spec.factory)(**metric.params)) for metric in job.metrics]
+        wanted = [curve for _, metric in metrics for curve in getattr(metric, "wanted", ())]
+        meter = Meter(stage.model)
+        start = time.perf_counter()
+        columns = Columns()
+        for backdrop in stage.parts(size):
+            scene = Scene(backdrop)
+            if job.explainer:
+                scene = self._explained(job, backdrop, meter, wanted)
+                columns.add_maps(scene)
+            columns.add_predictions(scene)
+            for component, metric in metrics:
+                columns.add_scores(component, metric(scene), scene)
+        if job.explainer:
+            compare(stage.untouched, stage.model.module)
+        cost = {**meter.total(), "scoring_seconds": time.perf_counter() - start - meter.seconds}
+        return columns.arrays(), cost
+
+    def _explained(self, job: Job, backdrop: Backdrop, meter: Meter, wanted: list[Any]) -> Scene:
+        assert job.explainer is not None
+        assert isinstance(job.explainer.spec, ExplainerSpec)
+        if job.key not in self._explainers:
+            self._explainers[job.key] = self._explainer(job.explainer, job.explainer_fit, backdrop.model)
+        explainer = self._explainers[job.key]
+        given = backdrop.batch.clone()
+        with meter.explaining(len(given)), torch.enable_grad():
+            found = explainer(given)
+        return Scene(backdrop, checked(found, backdrop.batch), job.explainer.spec.polarity, wanted)
+
+    def _explainer(self, component: Component, fit: str | None, model: Model) -> Callable[[Batch], object]:
+        extra: dict[str, Any] = {name: value for name, value in component.params.items() if name != "of"}
+        if component.of:
+            extra["of"] = self._explainer(component.of, None, model)
+        if fit:
+            found = load_fit(fit)
+            if found is None:
+                raise FileNotFoundError(f"the fit of {component.text} is not in {fit_folder(fit)}")
+            extra["state"] = {name: value.to(self.device) for name, value in found.state.items()}
+        return import_attr(component.spec.factory)(model, **extra)
+
+    def _model(
+        self, component: Component, fit: str | None, shape: tuple[int, int, int], classes: tuple[str, ...], seed: int
+    ) -> tuple[Model, str | None]:
+        key = content_key([component.definition(), fit, list(shape), list(classes), seed])
+        if key not in self._models:
+            self._models.clear()
+            self._explainers.clear()
+            module, weights = build_module(component, shape, classes, seed), None
+            if fit:
+                found = load_fit(fit, component.checkpoint)
+                if found is None:
+                    what = "weights" if component.checkpoint is None else f"weights of epoch {component.checkpoint}"
+                    raise FileNotFoundError(f"the {what} of {component.text} are not in {fit_folder(fit)}")
+                module.load_state_dict(found.state)
+                weights = found.sha256
+            assert isinstance(component.spec, ModelSpec)
+            self._models[key] = Model(module.to(self.device), component.spec.link, self.batch_size), weights
+        return self._models[key]
+
+    def _dataset(self, component: Component, root: Path | None) -> Dataset:
+        key = f"{component.text} {root}"
+        if key not in self._datasets:
+            self._datasets[key] = open_dataset(component, root)
+        return self._datasets[key]
+
+    def _mean(self, dataset: Dataset, unit: Unit) -> Tensor:
+        """Return [C]: the mean colour over at most 256 test samples, evenly spread; kept in the cache."""
+        path = cache_folder() / "means" / f"{content_key([unit.data.definition(), unit.data_digest])}.json"
+        if not path.exists():
+            ids = dataset.index("test").ids
+            chosen = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, 256).round().astype(int))]
+            colour = dataset.load(chosen).image.mean(axis=(0, 2, 3), dtype=np.float64)
+            write_atomic(path, json.dumps([round(float(value), 6) for value in colour]).encode())
+        return torch.tensor(json.loads(path.read_text()), dtype=torch.float32, device=self.device)
+
+
+class Columns:
+    """The per-sample columns, curves and maps of one slice while its batches go by."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[np.ndarray[Any, Any]]] = {}
+        self._sums: Arrays = {}
+
+    def add_predictions(self, scene: Scene) -> None:
+        """Add the class predicted, the class explained and its probability."""
+        self._add("predicted", scene.backdrop.clean_logits.argmax(dim=1))
+        self._add("target", scene.batch.target)
+        self._add("probability", scene.backdrop.clean_score.double())
+
+    def add_maps(self, scene: Scene) -> None:
+        """Add what is known of a map beside its scores, and the maps themselves for pictures."""
+        explanation = scene.explanation
+        self._add("blank", scene.blank.to(torch.uint8))
+        self._add("tied", scene.tied)
+        if explanation.defined is not None:
+            self._add("defined", explanation.defined.to(torch.uint8))
+        kept = sum(len(part) for part in self._parts.get("gallery/attribution", []))
+        if (room := GALLERY - kept) > 0:
+            maps = explanation.attribution[:room]
+            scale = maps.abs().amax(dim=(1, 2))
+            self._add("gallery/attribution", (maps / scale.clamp(min=1e-30)[:, None, None]).half())
+            self._add("gallery/scale", scale)
+            if explanation.counterfactual is not None:
+                self._add("gallery/counterfactual", (explanation.counterfactual[:room] * 255).round().to(torch.uint8))
+
+    def add_scores(self, component: Component, found: dict[str, Tensor | Curve], scene: Scene) -> None:
+        """Add a metric's results; samples without an explanation get NaN."""
+        named = {score.name: shown for shown, score in component.scores()}
+        undefined = None
+        if scene.has_explanation and scene.explanation.defined is not None:
+            undefined = ~scene.explanation.defined.to(scene.batch.image.device, torch.bool)
+        for key, value in found.items():
+            base, _, part = key.partition(".")
+            if base not in named:
+                raise ValueError(f"metric {component.spec.id!r} returned {key!r}{did_you_mean(base, named)}")
+            if isinstance(value, Curve):
+                keep = slice(None) if undefined is None else ~undefined
+                y = value.y[keep]
+                rows = torch.stack([value.x * len(y), y.sum(dim=0), torch.full_like(value.x, len(y))])
+                name = f"curve/{named[base]}"
+                self._sums[name] = self._sums.get(name, 0) + rows.cpu().numpy()
+                continue
+            if value.shape != (len(scene.batch),):
+                raise ValueError(f"{key!r} has shape {tuple(value.shape)}; ({len(scene.batch)},) is needed")
+            value = value.double()
+            if undefined is not None:
+                value = value.masked_fill(undefined, float("nan"))
+            self._add(f"{'chance' if part else 'score'}/{named[base]}", value)
+
+    def arrays(self) -> Arrays:
+        """Return everything as NumPy arrays."""
+        return {**self._sums, **{name: np.concatenate(parts) for name, parts in self._parts.items()}}
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self._parts.setdefault(name, []).append(value.detach().cpu().numpy())
+
+
+def build_module(
+    component: Component, shape: tuple[int, int, int], classes: tuple[str, ...], seed: int
+) -> torch.nn.Module:
+    """Return a classifier's net, its weights drawn from the seed."""
+    torch.manual_seed(stable_int("init", component.spec.id, seed))
+    return import_attr(component.spec.factory)(shape, classes, **component.params)
+
+
+def choose_device(wish: str, number: int = 0) -> torch.device:
+    """Return the device wished for; workers beyond the first take the next GPU in turn.
+
+    Raises XbenchError where there is no such device.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wish == "cpu" or (wish == "auto" and not gpus):
+        return torch.device("cpu")
+    if not gpus:
+        raise XbenchError(f"device={wish}: torch {torch.__version__} sees no CUDA device here; device=cpu works")
+    kind, _, place = wish.partition(":")
+    if place and int(place) >= gpus:
+        raise XbenchError(f"device={wish}: there are {gpus} CUDA devices, numbered from 0")
+    return torch.device("cuda", int(place) if place else number % gpus)
+
+
+def _clean_logits(model: Model, batch: Batch) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([model.logits(part) for part in batch.image.split(model.batch_size)])
+
+
+def _targets(policy: str, batch: Batch, logits: Tensor, classes: tuple[str, ...]) -> Tensor:
+    predicted = logits.argmax(dim=1)
+    if policy == "label":
+        return batch.label
+    if policy == "predicted":
+        return predicted
+    if policy == "annotated":
+        # A mask that speaks of one class is only a truth about that class: it is the one explained.
+        if batch.mask is None or batch.mask_class is None:
+            return predicted
+        speaks = batch.mask.flatten(1).any(dim=1) & (batch.mask_class >= 0)
+        return torch.where(speaks, batch.mask_class, predicted)
+    return torch.full_like(batch.label, classes.index(policy))
+
+
+def _gallery(batch: Batch) -> Arrays:
+    first = batch.take(slice(0, GALLERY))
+    found = {"image": (first.image * 255).round().to(torch.uint8)}
+    if first.mask is not None:
+        found["mask"] = first.mask.to(torch.uint8)
+    if first.counterfactual is not None:
+        found["counterfactual"] = (first.counterfactual * 255).round().to(torch.uint8)
+    return {name: value.cpu().numpy() for name, value in found.items()}
+
+
+def _line(error: BaseException, name: bool = True) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return f"{type(error).__name__}: {text}" if name else text
