@@ -45,6 +45,19 @@ class FunctionalRelu(nn.Module):
         return F.relu(x, inplace=True)
 
 
+class Accumulating(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 2, 3)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        before = self.convolution(x)
+        after = self.relu(before)
+        before += 1
+        return (before.detach() * after).sum(dim=(2, 3))
+
+
 class PoolingBlock(nn.Module):
     """A block of our own whose pooling only its forward method knows to be last."""
 
@@ -196,6 +209,15 @@ def test_tapped_activation_is_untouched_by_an_in_place_relu_behind_it(relu):
     assert torch.equal(logits, plain.logits(images()))
 
 
+def test_tapped_activation_is_untouched_by_what_happens_to_the_layers_input_afterwards():
+    # An in-place ReLU hands on its own input; a block that goes on adding to that input must not change what is kept.
+    torch.manual_seed(0)
+    model = Model(Accumulating())
+    activation, logits = model.tap(images(), "relu")
+    assert torch.equal(activation, F.relu(model.module.convolution(images())))
+    assert torch.autograd.grad(logits.sum(), activation)[0].shape == activation.shape
+
+
 def test_tap_names_a_layer_that_is_not_there():
     model = Model(nn.Sequential(OrderedDict(layer1=nn.Conv2d(1, 2, 3), flatten=nn.Flatten())))
     with pytest.raises(ValueError, match="no layer 'layer2'; did you mean 'layer1'"):
@@ -231,8 +253,9 @@ def test_default_layer_of_torchvisions_nets(name, layer):
 
 
 def test_default_layer_is_never_a_map_of_one_pixel():
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Conv2d(2, 4, 6), nn.ReLU(), nn.Flatten())
-    assert Model(net).default_layer(images()) == "1"
+    for kernel, layer in ((6, "1"), ((6, 5), "3")):
+        net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Tanh(), nn.Conv2d(2, 4, kernel), nn.ReLU(), nn.Flatten())
+        assert Model(net).default_layer(images()) == layer
 
 
 def test_default_layer_respects_cam_layer():

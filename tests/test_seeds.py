@@ -184,7 +184,6 @@ def test_stable_int_keeps_its_parts_apart():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_gpu_draws_the_same_integers():
     drawn = seeds.integers(keys().cuda(), "test", (N_POSITIONS,))
     assert torch.equal(drawn.cpu(), seeds.integers(keys(), "test", (N_POSITIONS,)))

@@ -14,9 +14,8 @@ from xbench.components import import_attr
 from xbench.config import RunConfig, make_config
 from xbench.errors import XbenchError
 from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
-from xbench.executors import Executor
 from xbench.leaderboard import Board, Row, read_boards, write_tables
-from xbench.plan import Cell, FitTask, Plan, make_plan, units, write_plan
+from xbench.plan import Cell, Executor, FitTask, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
 from xbench.store import Store, has_fit, write_atomic
 
@@ -155,10 +154,10 @@ def missing_fits(plan: Plan, store: Store) -> list[str]:
     needed: dict[str, None] = {}
     for cell in plan.cells:
         if not cell.unsupported and not all(store.committed(cell.key, part) for part in range(cell.n_slices)):
-            needed |= {fit: None for fit in (cell.model_fit, cell.explainer_fit) if fit}
+            needed |= dict.fromkeys(fit for fit in (cell.model_fit, cell.explainer_fit) if fit)
     by_key = {fit.key: fit for fit in plan.fits}
     for key in list(needed):
-        needed |= {before: None for before in by_key[key].after}
+        needed |= dict.fromkeys(by_key[key].after)
     return [fit.key for fit in plan.fits if fit.key in needed and not has_fit(fit.key)]
 
 

@@ -77,7 +77,7 @@ def compare(before: dict[str, object], module: nn.Module) -> None:
 
 def _checksum(value: Tensor) -> int:
     """Return a wrapping sum of the raw bits weighted by place: exact, order-sensitive, one pass on the device."""
-    raw = value.detach().contiguous().view(torch.uint8).flatten()
+    raw = value.detach().reshape(-1).contiguous().view(torch.uint8)
     padded = torch.nn.functional.pad(raw, (0, -len(raw) % 4)).view(torch.int32).long()
     place = torch.arange(1, len(padded) + 1, device=raw.device)
     return int((padded * (place * 2654435761 % 2**31 | 1)).sum())

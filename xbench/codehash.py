@@ -29,9 +29,8 @@ def code_hash(factory: str) -> str:
         name = waiting.pop()
         if name in seen or (source := _source(name)) is None:
             continue
-        tree = _tree(source)
         seen[name] = _digest(source)
-        waiting += _siblings(tree, name, source.name == "__init__.py")
+        waiting += _siblings(source, name)
     if not seen:
         return "none"
     return hashlib.sha256("\n".join(f"{name} {seen[name]}" for name in sorted(seen)).encode()).hexdigest()[:16]
@@ -39,12 +38,20 @@ def code_hash(factory: str) -> str:
 
 @functools.cache
 def _source(module: str) -> Path | None:
+    """Return a module's file without importing more than its top-level package (a light one, or it was imported already)."""
+    top, *rest = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, AttributeError, ValueError):
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
         return None
-    origin = spec.origin if spec else None
-    return Path(origin) if origin and origin.endswith(".py") else None
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder, *rest)
+        for candidate in (path.with_suffix(".py") if rest else path / "__init__.py", path / "__init__.py"):
+            if candidate.is_file():
+                return candidate
+    if not rest and spec and spec.origin and spec.origin.endswith(".py"):
+        return Path(spec.origin)
+    return None
 
 
 @functools.cache
@@ -84,10 +91,12 @@ def _is_docstring(first: list[ast.AST]) -> bool:
     )
 
 
-def _siblings(tree: ast.Module, module: str, is_package: bool) -> list[str]:
-    top = module.partition(".")[0]
-    found = []
-    for node in ast.walk(tree):
+@functools.cache
+def _siblings(source: Path, module: str) -> tuple[str, ...]:
+    """Return the names imported by a module that may be modules of its own top-level package."""
+    top, is_package = module.partition(".")[0], source.name == "__init__.py"
+    found: list[str] = []
+    for node in ast.walk(_tree(source)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -97,4 +106,4 @@ def _siblings(tree: ast.Module, module: str, is_package: bool) -> list[str]:
                 parts = parts[: len(parts) - node.level + 1]
                 base = ".".join([*parts, base] if base else parts)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in found if name.partition(".")[0] == top]
+    return tuple(name for name in dict.fromkeys(found) if name.partition(".")[0] == top)

@@ -99,7 +99,7 @@ def expand(kind: str, texts: Sequence[object], registry: Registry, mistakes: lis
     A pattern leaves out wrappers, which cannot stand alone.
     """
     found: dict[str, Component] = {}
-    for text in map(str, texts):
+    for text in (str(written).strip() for written in texts):
         try:
             ref = parse_ref(text)
         except ValueError as error:

@@ -1,6 +1,7 @@
 """What a data set is: an index that plans a run and samples that fill a batch. NumPy only, no torch."""
 
 import hashlib
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -96,7 +97,7 @@ class Selection:
 
 
 def select(index: Index, limit: int | None) -> Selection:
-    """Choose ``limit`` samples with the class shares of the whole split.
+    """Choose ``limit`` samples with the class shares of the whole split; no class is ever a whole sample off its share.
 
     Within a class, samples with a mask come first where only some have one (so that a short run scores as much truth as
     it can), then one sample of every group before a second of any. The order hangs on the sample ids alone: a smaller
@@ -105,16 +106,28 @@ def select(index: Index, limit: int | None) -> Selection:
     bare = np.zeros(len(index), bool) if index.annotated is None else ~index.annotated
     visits: dict[tuple[int, str], int] = {}
     classes: dict[int, list[tuple[bool, int, int, int]]] = {}
-    for key, i in sorted((_hash(name), i) for i, name in enumerate(index.ids)):
+    for without, key, i in sorted((bool(bare[i]), _hash(name), i) for i, name in enumerate(index.ids)):
         label = int(index.labels[i])
         visit = visits[label, index.groups[i]] = visits.get((label, index.groups[i]), 0) + 1
-        classes.setdefault(label, []).append((bool(bare[i]), visit, key, i))
-    queue = [
-        ((place + 0.5) / len(members), label, member[-1])
-        for label, members in classes.items()
-        for place, member in enumerate(sorted(members))
-    ]
-    chosen = [i for _, _, i in sorted(queue)[:limit]]
+        classes.setdefault(label, []).append((without, visit, key, i))
+    # A class's next sample has a window of places in which the class keeps to its share, and the earliest end goes first:
+    # Steiner, Yeomans, "Level schedules for mixed-model, just-in-time processes", Management Science 1993.
+    total = len(index)
+    waiting = sorted(
+        (
+            (place * total // len(members), -(-(place + 1) * total // len(members)), label, member[-1])
+            for label, members in classes.items()
+            for place, member in enumerate(sorted(members))
+        ),
+        reverse=True,
+    )
+    ready: list[tuple[int, int, int, int]] = []
+    chosen = []
+    for place in range(total if limit is None else min(limit, total)):
+        while waiting and waiting[-1][0] <= place:
+            start, end, label, i = waiting.pop()
+            heapq.heappush(ready, (end, start, label, i))
+        chosen.append(heapq.heappop(ready)[-1])
     ids = tuple(index.ids[i] for i in chosen)
     digest = hashlib.sha256("\n".join((index.digest, *ids)).encode()).hexdigest()
     return Selection(ids, tuple(int(index.labels[i]) for i in chosen), tuple(index.groups[i] for i in chosen), digest)

@@ -7,8 +7,9 @@ import numpy as np
 from xbench.store import Store
 
 HEADER = (
-    "suite", "protocol", "data", "model", "explainer", "seed", "sample", "group", "label", "predicted", "target", "metric", "value",
-)  # fmt: skip
+    *("suite", "protocol", "data", "model", "explainer", "seed"),
+    *("sample", "group", "label", "predicted", "target", "metric", "value"),
+)
 
 
 def score_lines(store: Store, keys: Iterable[str]) -> Iterator[tuple[object, ...]]:

@@ -69,12 +69,12 @@ def read_boards(stores: Sequence[Store], keys: Iterable[str] | None = None) -> l
     wanted = None if keys is None else list(dict.fromkeys(keys))
     records: dict[tuple[str, str | None], tuple[Store, Record]] = {}
     for store in stores:
-        for key in store.keys() if wanted is None else wanted:
+        for key in store if wanted is None else wanted:
             record = store.read(key)
             records.setdefault((key, record.weights), (store, record))
     boards: dict[str, list[tuple[Store, Record]]] = {}
     titles: dict[str, tuple[str, str]] = {}
-    for store, record in records.values():
+    for store, record in sorted(records.values(), key=lambda pair: _place(pair[1])):
         cell = record.definition
         identity = json.dumps([cell["suite"], cell["suite_version"], cell["data"], cell["protocol"]], sort_keys=True)
         boards.setdefault(identity, []).append((store, record))
@@ -83,6 +83,12 @@ def read_boards(stores: Sequence[Store], keys: Iterable[str] | None = None) -> l
             cell["suite"],
         )
     return [Board(*titles[identity], rows=_rows(found)) for identity, found in boards.items()]
+
+
+def _place(record: Record) -> tuple[str, str, int, str]:
+    """Order records by what they are, so that a table does not depend on the order in which they were made."""
+    cell = record.definition
+    return cell["model"]["text"], cell["explainer"]["text"] if cell["explainer"] else "", cell["seed"], record.key
 
 
 def _rows(records: list[tuple[Store, Record]]) -> tuple[Row, ...]:
@@ -303,7 +309,7 @@ def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
         blank = next((row.blank_rate for row in mine if row.blank_rate), None)
         if blank:
             lines.append(f"{name}: {blank:.1%} of its maps are blank (the same value everywhere)")
-    short = {}
+    short: dict[tuple[str, int, int], list[str | None]] = {}
     for row in rest:
         if row.mean is not None and row.n_scored < row.n:
             short.setdefault((row.metric, row.n_scored, row.n), []).append(row.explainer)

@@ -188,4 +188,4 @@ class Model:
 
 
 def _is_map(output: object) -> TypeGuard[Tensor]:
-    return isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] > 1 and output.shape[3] > 1
+    return isinstance(output, Tensor) and output.ndim == 4 and output.shape[2:].numel() > 1

@@ -4,12 +4,13 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from xbench.components import Component, import_attr, needs_unmet
 from xbench.config import RunConfig
 from xbench.data import Dataset, Index, Selection, select
 from xbench.errors import XbenchError, did_you_mean
+from xbench.events import Event
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec
 from xbench.store import Json, Store, content_key, slice_size
 
@@ -121,6 +122,19 @@ class Unit:
     jobs: tuple[Job, ...]
 
 
+Task = FitTask | Unit
+
+
+class Executor(Protocol):
+    """What an executor's factory returns: carries out a run's tasks, wherever that may be."""
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
+        """Carry out tasks that do not depend on each other; yield events as they come, end when all are done."""
+
+    def close(self) -> None:
+        """Stop at once; what is committed stays."""
+
+
 def open_dataset(component: Component, root: Path | None) -> Dataset:
     """Return the data set that a component names."""
     return import_attr(component.spec.factory)(root, **component.params)
@@ -159,7 +173,7 @@ def make_plan(config: RunConfig) -> Plan:
                 model_fit = _add_fit(fits, config, model, seed, split, test)
             for explainer in (None, *config.explainers):
                 cell = _cell(config, test, model, model_fit, explainer, seed, chosen, everything, refused)
-                if cell.explainer is not None and not cell.unsupported and getattr(explainer.spec, "fit", None):
+                if explainer is not None and not cell.unsupported and getattr(explainer.spec, "fit", None):
                     fit = _add_fit(fits, config, explainer, seed, split, test, model, model_fit)
                     cell = _cell(config, test, model, model_fit, explainer, seed, chosen, everything, refused, fit)
                 if cell.metrics or cell.unsupported:
@@ -237,7 +251,8 @@ def _cell(
         assert isinstance(explainer.spec, ExplainerSpec)
         gives, control = explainer.spec.gives, explainer.spec.control
         unsupported = refused or needs_unmet(explainer.spec, model_spec, data_spec.has, len(test.classes))
-    metrics, missing = [], {}
+    metrics: list[Component] = []
+    missing: dict[str, str] = {}
     for metric in config.metrics:
         assert isinstance(metric.spec, MetricSpec)
         if metric.spec.level != level:

@@ -57,8 +57,6 @@ class Registry:
 def discover(points: Iterable[EntryPoint] | None = None) -> Registry:
     """Load every entry point of group ``xbench`` and collect what its hooks return."""
     registry = Registry()
-    manager = pluggy.PluginManager("xbench")
-    manager.add_hookspecs(hookspecs)
     owners: dict[tuple[str, str], list[str]] = {}
     for point in sorted(entry_points(group=GROUP) if points is None else points, key=lambda p: (p.value, p.name)):
         plugin = Plugin(
@@ -68,7 +66,7 @@ def discover(points: Iterable[EntryPoint] | None = None) -> Registry:
             point.dist.version if point.dist else "?",
         )
         try:
-            found = _components(manager, point)
+            found = _components(point)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a plugin may raise anything, SystemExit too
@@ -87,8 +85,11 @@ def discover(points: Iterable[EntryPoint] | None = None) -> Registry:
     return registry
 
 
-def _components(manager: pluggy.PluginManager, point: EntryPoint) -> list[tuple[str, str, Any]]:
+def _components(point: EntryPoint) -> list[tuple[str, str, Any]]:
     module = point.load()
+    # A manager of its own: the next plugin is judged without this one's mistakes.
+    manager = pluggy.PluginManager("xbench")
+    manager.add_hookspecs(hookspecs)
     manager.register(module, name=point.name)
     hooks = [
         name for name in vars(module) if name.startswith("xbench_") and hasattr(getattr(module, name), "xbench_impl")

@@ -38,11 +38,13 @@ def parse_ref(text: str) -> Ref:
     found = _REF.fullmatch(text.strip())
     if not found:
         raise ValueError(f"{text!r} is not written like package/name[param=value]@checkpoint")
-    params = []
+    params: list[tuple[str, str]] = []
     for item in split_outside_brackets((found["params"] or "[]")[1:-1]):
         name, sign, value = item.partition("=")
         if not sign:
             raise ValueError(f"{item!r} in {text!r} is not written param=value")
+        if name.strip() in dict(params):
+            raise ValueError(f"{text!r} sets {name.strip()!r} twice")
         params.append((name.strip(), value.strip()))
     return Ref(found["id"], tuple(params), int(found["checkpoint"]) if found["checkpoint"] else None)
 
@@ -119,7 +121,7 @@ def _convert(raw: object, default: Param) -> Param:
             return convert_scalar(raw, like, "")
         except ValueError:
             continue
-    return str(raw)
+    return _written(raw)
 
 
 def _written(value: object) -> str:

@@ -138,7 +138,7 @@ class MetricSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutorSpec(Spec):
-    """What carries units to processors: ``factory(options)`` returns an `xbench.executors.Executor`."""
+    """What carries units to processors: ``factory(options)`` returns an `xbench.plan.Executor`."""
 
     kind: ClassVar[str] = "executor"
 

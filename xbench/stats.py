@@ -78,7 +78,7 @@ class Bootstrap:
         return self._summary(float(mean), _over_seeds(np.stack(per_seed, axis=1), self._seed_weights), columns)
 
     def _per_group(self, values: Array) -> Array:
-        return np.bincount(self._member, weights=values, minlength=self.n_groups)
+        return np.bincount(self._member, weights=values, minlength=self.n_groups).astype(np.float64)
 
     def _blocks(self) -> Iterator[Array]:
         """Yield [r,G] weights: how often each group is in a resample; always the same resamples."""
@@ -100,8 +100,11 @@ class Bootstrap:
 
 
 def weighted_auroc(values: Array, positive: NDArray[np.bool_], weights: Array) -> Array:
-    """Return [R]: the share of (positive, negative) pairs in the right order, ties half, samples weighted [R,n]."""
-    order = np.argsort(values, kind="stable")
+    """Return [R]: the share of (positive, negative) pairs in the right order, ties half, samples weighted [R,n].
+
+    NaN values are left out.
+    """
+    order = np.argsort(values, kind="stable")[: int((~np.isnan(values)).sum())]
     ordered, hit, weight = values[order], positive[order], weights[:, order]
     negatives = np.concatenate([np.zeros((len(weight), 1)), np.cumsum(weight * ~hit, axis=1)], axis=1)
     first = np.searchsorted(ordered, ordered, side="left")

@@ -10,10 +10,10 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,21 +78,19 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     Raises XbenchError, naming the path, where the disk or the permissions forbid it.
     """
-    temporary = None
+    # Not mkstemp, whose files only their owner may read: folders of results are shared.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise XbenchError(
             f"cannot write {path}: {error.strerror or error}; what was committed before is intact"
         ) from error
@@ -148,11 +146,11 @@ class Store:
         """Return where a cell's files are."""
         return self.root / "records" / key[:2] / key
 
-    def keys(self) -> Iterator[str]:
-        """Yield the keys of all cells in the folder, in order."""
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys of all cells in the folder, in order."""
         records = self.root / "records"
         if records.is_dir():
-            for shard in sorted(records.iterdir()):
+            for shard in sorted(path for path in records.iterdir() if path.is_dir()):
                 yield from sorted(path.name for path in shard.iterdir() if (path / "cell.json").exists())
 
     def define(self, key: str, definition: Json) -> None:

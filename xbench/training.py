@@ -38,7 +38,7 @@ def train_classifier(
     epochs, batch, lr, weight_decay
         As usual; ``lr`` is the peak where the schedule is one-cycle. Weight decay is decoupled (AdamW).
     samples_per_epoch
-        Draw that many training samples at random each epoch; None takes all.
+        Draw that many training samples at random each epoch, none twice before all were drawn once; None takes all.
     balance
         Weight the loss so that every class counts the same.
     augment
@@ -57,7 +57,7 @@ def train_classifier(
     n_classes = len(context.train.classes)
     counts = torch.bincount(labels, minlength=n_classes).clamp(min=1)
     weights = (n / (n_classes * counts)).float().to(device) if balance else None
-    per_epoch = min(samples_per_epoch or n, n)
+    per_epoch = samples_per_epoch or n
     steps = -(-per_epoch // batch)
     optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
     first = 0
@@ -71,7 +71,8 @@ def train_classifier(
         word = stable_int("epoch", context.seed, epoch)
         generator = torch.Generator().manual_seed(word)
         torch.manual_seed(word)
-        order = torch.randperm(n, generator=generator)[:per_epoch]
+        passes = [torch.randperm(n, generator=generator) for _ in range(-(-per_epoch // n))]
+        order = torch.cat(passes)[:per_epoch]
         module.train()
         total = torch.zeros((), device=device)
         for step, (chosen, image) in enumerate(read.batches(order, batch)):

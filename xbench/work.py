@@ -346,7 +346,7 @@ def choose_device(wish: str, number: int = 0) -> torch.device:
         return torch.device("cpu")
     if not gpus:
         raise XbenchError(f"device={wish}: torch {torch.__version__} sees no CUDA device here; device=cpu works")
-    kind, _, place = wish.partition(":")
+    place = wish.partition(":")[2]
     if place and int(place) >= gpus:
         raise XbenchError(f"device={wish}: there are {gpus} CUDA devices, numbered from 0")
     return torch.device("cuda", int(place) if place else number % gpus)

@@ -12,7 +12,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             name="gradcam",
             version=1,
             factory="xbench_cam.gradcam:gradcam",
-            params={"score": "logit", "layer": None},
+            params={"score": "logit", "layer": ""},
             choices={"score": ("logit", "prob")},
             polarity="positive",
             needs=("gradients", "conv_layer"),

@@ -25,7 +25,6 @@ from xbench_chestxray.nih_tables import (
     find_films,
     read_boxes,
     read_entries,
-    read_list,
 )
 
 BOX_FRAME = 1024
@@ -40,7 +39,7 @@ class _Films:
     """
 
     names: tuple[str, ...]
-    paths: tuple[Path, ...]
+    paths: tuple[str, ...]
     labels: Ints
     patients: tuple[str, ...]
     boxes: dict[str, list[Box]]
@@ -75,7 +74,7 @@ class Nih:
                     f"({int((films.labels == label).sum())} in all splits); "
                     "more films, another data.seed or another data.split is needed"
                 )
-        names = tuple(films.names[i] for i in chosen)
+        names = tuple(films.names[i] for i in chosen.tolist())
         sizes = (os.stat(films.paths[i]).st_size for i in chosen)
         settings = f"nih 1|{films.tables}|{self.size}|{self.finding}|{self.split}|{self.seed}|{split}"
         manifest = "\n".join((settings, *(f"{name} {size}" for name, size in zip(names, sizes, strict=True))))
@@ -207,7 +206,7 @@ def nih_folder(root: Path | None) -> Path:
     return folder
 
 
-def read_film(path: Path, size: int) -> Floats:
+def read_film(path: str | Path, size: int) -> Floats:
     """Return a film as [size,size] in [0,1].
 
     Of a film with several channels the first is taken: a few are published as RGBA with equal colours. Films are

@@ -107,17 +107,17 @@ def read_list(path: Path) -> frozenset[str]:
     return frozenset(_text(path).split())
 
 
-def find_films(root: Path) -> dict[str, Path]:
-    """Return every .png in ``images_*/images``, ``images_*``, ``images`` and ``root`` itself, by its name."""
+def find_films(root: Path) -> dict[str, str]:
+    """Return the path of every .png in ``images_*/images``, ``images_*``, ``images`` and ``root`` itself, by its name."""
     archives = sorted(path for path in root.glob("images_*") if path.is_dir())
     folders = [*(archive / "images" for archive in archives), *archives, root / "images", root]
-    films: dict[str, Path] = {}
+    films: dict[str, str] = {}
     for folder in folders:
         if folder.is_dir():
             with os.scandir(folder) as found:
                 for item in found:
                     if item.name.endswith(".png"):
-                        films.setdefault(item.name, Path(item.path))
+                        films.setdefault(item.name, item.path)
     return films
 
 

@@ -42,12 +42,12 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "wall": (0.10, 0.24),
     "axilla": (0.00, 0.45),
     "shoulder": (-1.02, -0.88),
-    "heart_share": (0.27, 0.37),  # of its width, to the patient's right of the midline
+    "heart_share": (0.22, 0.40),  # of its width, to the patient's right of the midline
     "heart_length": (0.54, 0.62),
     "heart_breadth": (0.34, 0.40),
     "heart_axis": (0.65, 0.95),  # radians below the horizontal
     "heart_sink": (0.05, 0.10),
-    "heart_density": (0.70, 0.92),
+    "heart_density": (0.45, 0.92),
     "heart_blur": (0.012, 0.060),
     "mediastinum": (0.10, 0.15),
     "knob": (0.06, 0.11),
@@ -66,17 +66,21 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "bubble": (-0.20, 0.35),
     "bubble_x": (0.30, 0.50),
     "vessels": (0.04, 0.14),
-    "haze": (0.02, 0.10),
-    "opacity": (-0.60, 0.75),
-    "opacity_q": (-0.75, 0.85),
-    "opacity_y": (-0.30, 0.45),
-    "opacity_size": (0.10, 0.28),
-    "effusion": (-0.90, 0.30),  # how far above the dome the fluid stands
+    "haze": (0.02, 0.15),
+    "opacity_right": (-0.60, 0.90),
+    "opacity_right_q": (-0.70, -0.10),
+    "opacity_right_y": (-0.10, 0.45),
+    "opacity_right_size": (0.12, 0.36),
+    "opacity_left": (-0.60, 0.90),
+    "opacity_left_q": (0.20, 0.85),
+    "opacity_left_y": (-0.10, 0.45),
+    "opacity_left_size": (0.12, 0.36),
+    "effusion": (-0.80, 0.45),  # how far above the dome the fluid stands
     "effusion_side": (-1.0, 1.0),
     "exposure": (-0.04, 0.08),
     "contrast": (0.62, 0.84),
     "gamma": (0.85, 1.45),
-    "noise": (0.006, 0.030),
+    "noise": (0.006, 0.045),
 }
 _LATTICES = (7, 27)
 
@@ -244,11 +248,13 @@ def _chest(p: Mapping[str, Array], x: Array, y: Array, soft: float, coarse: Arra
     slope = (y + 0.05) / (np.abs(side - 0.17) + 0.05)  # vessels run out from the hila, at slopes that texture bends
     wave = np.cos(14 * slope / (1 + np.abs(slope)) + 1.7 * fine)
     strands = (_ramp((wave - 0.3) / 0.6) * 1.6 + 0.5) * hila
-    patch = np.exp(-(((x - p["opacity_q"] * chest) ** 2 + (y - p["opacity_y"]) ** 2) / p["opacity_size"] ** 2))
     fluid_side = np.where(p["effusion_side"] > 0, left, ~left)
     fluid = y - (p["diaphragm"] + 0.12 - p["effusion"] * (0.7 + 0.6 * q * q))
     air *= 1 - np.clip(p["vessels"] * strands, 0, 0.6)
-    air *= 1 - np.clip(p["opacity"], 0, None) * patch * (1 + 0.25 * coarse).clip(0, 1.2)
+    for spot in ("opacity_right", "opacity_left"):
+        apart = (x - p[spot + "_q"] * chest) ** 2 + (y - p[spot + "_y"]) ** 2
+        patch = np.exp(-apart / p[spot + "_size"] ** 2) * np.clip(1 + 0.25 * coarse, 0, 1.1)
+        air *= 1 - np.clip(p[spot], 0, None) * patch
     air *= 1 - 0.9 * fluid_side * (p["effusion"] > 0) * _edge(fluid, 0.05 + soft)
     air *= p["lung_air"] * (1 + p["haze"] * (coarse + 0.5 * fine))
 

@@ -1,5 +1,7 @@
 """Controls: the explainers every table must contain, because a method that does not beat them shows nothing."""
 
+from typing import Any
+
 from xbench.hookspecs import hookimpl
 from xbench.specs import ExplainerSpec
 
@@ -8,7 +10,7 @@ from xbench.specs import ExplainerSpec
 def xbench_explainers() -> list[ExplainerSpec]:
     """Return the controls."""
 
-    def control(name: str, summary: str, **other: object) -> ExplainerSpec:
+    def control(name: str, summary: str, **other: Any) -> ExplainerSpec:
         return ExplainerSpec(
             name=name, version=1, factory=f"xbench_controls.controls:{name}", summary=summary, control=True, **other
         )

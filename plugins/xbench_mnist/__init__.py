@@ -22,7 +22,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             factory="xbench_mnist.datasets:digits",
             has=("mask",),
             summary="scikit-learn's 1,797 real handwritten digits, resized to 28x28; mask = stroke",
-            citation="Alpaydin, Kaynak: Optical recognition of handwritten digits. UCI machine learning repository, 1998",
+            citation="Alpaydin, Kaynak: Optical recognition of handwritten digits. UCI repository, 1998",
         ),
     ]
 
@@ -36,7 +36,8 @@ def xbench_models() -> list[ModelSpec]:
             version=1,
             factory="xbench_mnist.models:s2",
             fit="xbench_mnist.models:fit_s2",
-            params={"epochs": 12, "samples_per_epoch": 10_000},
+            params={"epochs": 12, "samples_per_epoch": 10_000, "head": "fc_sigmoid_softmax"},
+            choices={"head": ("fc_sigmoid_softmax", "relu")},
             datasets=("mnist/*",),
             checkpoints=True,
             summary="two convolutions and two dense layers (table 1 of the source)",

@@ -19,7 +19,7 @@ _UNSIGNED_BYTE = 0x08
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """Return the path of an idx file by its published name, unpacked or ``.gz``, with ``-idx3`` or ``.idx3``, or None."""
+    """Return the path of an idx file by its published name, plain or ``.gz``, ``-idx3`` or ``.idx3``, or None."""
     for spelling in (name, name.replace("-idx", ".idx")):
         for path in (folder / spelling, folder / f"{spelling}.gz"):
             if path.is_file():

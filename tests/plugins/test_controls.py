@@ -58,7 +58,7 @@ def test_every_control_gives_one_finite_float32_map_a_sample_without_the_model(s
     assert torch.equal(some.image, image)
 
 
-@pytest.mark.parametrize("spec", [spec for spec in SPECS], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_every_control_explains_a_sample_as_it_does_in_a_batch(spec):
     some, name = full_batch(), spec.name
 

@@ -247,15 +247,16 @@ def test_smoothgrad_equals_the_loop_over_samples_and_draws(score, variant, n):
 
 
 @pytest.mark.parametrize("batch_size", [1, 12, 64])
-def test_smoothgrad_of_a_large_image_draws_its_noise_in_blocks(batch_size, monkeypatch):
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_smoothgrad_of_a_large_image_draws_its_noise_in_blocks(batch_size, variant, monkeypatch):
     some = batch(dtype=torch.float64)
     net = model("softplus", some, batch_size=batch_size)
     for block, n in ((2, 11), (1, 6)):
         monkeypatch.setattr(gradients, "_BLOCK", block * some.image[0].numel() + 1)
-        expected = reference(net, some, "logit", 0.15, n, "mean", block)
-        torch.testing.assert_close(smoothgrad(net, some, n=n), expected)
+        expected = reference(net, some, "logit", 0.15, n, variant, block)
+        torch.testing.assert_close(smoothgrad(net, some, n=n, variant=variant), expected)
     monkeypatch.setattr(gradients, "_BLOCK", 1)
-    torch.testing.assert_close(smoothgrad(net, some, n=6), expected)
+    torch.testing.assert_close(smoothgrad(net, some, n=6, variant=variant), expected)
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

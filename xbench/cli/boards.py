@@ -33,7 +33,7 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     from xbench.leaderboard import read_boards, write_tables
     from xbench.store import Store
 
-    primary = [run_folder(folder)[1] for folder in arguments.folders][0]
+    primary = run_folder(arguments.folders[0])[1]
     boards = read_boards([Store(folder) for folder in arguments.folders])
     print_boards(boards, primary)
     if arguments.write:

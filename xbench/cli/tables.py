@@ -3,12 +3,14 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from xbench.leaderboard import Board, pivot
+if TYPE_CHECKING:
+    from xbench.leaderboard import Board
 
 _PIPE_WIDTH = 160
 
@@ -25,8 +27,10 @@ def say(text: str, *values: object) -> None:
     print(text.format(*values))
 
 
-def print_boards(boards: Sequence[Board], primary: str) -> None:
+def print_boards(boards: "Sequence[Board]", primary: str) -> None:
     """Print every board: one table a model."""
+    from xbench.leaderboard import pivot  # it needs NumPy, which lists and mistakes do without
+
     out = console()
     for board in boards:
         for model in dict.fromkeys(row.model for row in board.rows):

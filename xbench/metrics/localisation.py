@@ -80,8 +80,8 @@ def top_k_precision(scene: Scene, mask: Tensor) -> Tensor:
     threshold = ordered.gather(1, (k - 1).clamp(min=0)[:, None])
     above, tied = level > threshold, level == threshold
     places_left = k - above.sum(dim=1)
-    expected = (above & mask).sum(dim=1) + places_left * (tied & mask).sum(dim=1) / tied.sum(dim=1)
-    return expected.double() / k
+    expected = (above & mask).sum(dim=1) + places_left * (tied & mask).sum(dim=1).double() / tied.sum(dim=1)
+    return expected / k
 
 
 def _pointing(scene: Scene, mask: Tensor) -> Tensor:

@@ -40,15 +40,14 @@ def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, path: Pat
 
     rows = min(_ROWS, len(images["image"]))
     columns = 1 + len(maps)
-    figure = Figure(figsize=(columns * _INCH, rows * _INCH + 0.6), layout="none")
+    top = 1 - 0.6 / (rows * _INCH + 0.6)
+    figure = Figure(figsize=(columns * _INCH, rows * _INCH + 0.6))
     grid = figure.subplots(
         rows,
         columns,
         squeeze=False,
-        gridspec_kw={
-            "left": 0.002, "right": 0.998, "bottom": 0.002, "top": 1 - 0.6 / (rows * _INCH + 0.6), "wspace": 0.03, "hspace": 0.03,
-        },
-    )  # fmt: skip
+        gridspec_kw={"left": 0.002, "right": 0.998, "bottom": 0.002, "top": top, "wspace": 0.03, "hspace": 0.03},
+    )
     classes = plan.test.classes
     for row in range(rows):
         picture = np.moveaxis(images["image"][row], 0, -1)

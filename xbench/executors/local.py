@@ -1,4 +1,4 @@
-"""What carries tasks to processors: spawned workers with a time budget, or this process for debugging."""
+"""Worker processes with a time budget: what hangs or dies is killed, recorded and replaced."""
 
 import contextlib
 import os
@@ -11,76 +11,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from xbench import wire
 from xbench.events import Event, Fatal, FitDone, JobDone, JobStarted, Ready, TaskDone, WorkOptions
-from xbench.hookspecs import hookimpl
-from xbench.plan import FitTask, Unit
-from xbench.specs import ExecutorSpec
+from xbench.plan import FitTask, Task, Unit
 from xbench.store import Store
 
-Task = FitTask | Unit
 _CRASHES_ALLOWED = 2
-
-
-class Executor(Protocol):
-    """What an executor's factory returns, used as a context manager around one run."""
-
-    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
-        """Carry out tasks that do not depend on each other; yield events as they come, end when all are done."""
-
-    def close(self) -> None:
-        """Stop at once; what is committed stays."""
-
-
-@hookimpl
-def xbench_executors() -> list[ExecutorSpec]:
-    """Return the executors of the harness."""
-    return [
-        ExecutorSpec(
-            name="local",
-            version=1,
-            factory="xbench.executors:LocalExecutor",
-            summary="workers=N processes, each with its share of the cores; a broken explainer costs its own cells only",
-        ),
-        ExecutorSpec(
-            name="inline",
-            version=1,
-            factory="xbench.executors:InlineExecutor",
-            summary="this very process, for debuggers: a crash or an endless loop ends the run",
-        ),
-    ]
-
-
-class InlineExecutor:
-    """Run every task in the calling process, one after the other."""
-
-    def __init__(self, options: WorkOptions) -> None:
-        self.options = options
-        self._worker: object = None
-
-    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
-        """Yield the events of each task when it has ended."""
-        from xbench.work import Worker
-
-        events: list[Event] = []
-        if self._worker is None:
-            self._worker = Worker(self.options, events.append)
-        worker = self._worker
-        assert isinstance(worker, Worker)
-        worker.emit = events.append
-        failed: set[str] = set()
-        for task in tasks:
-            if isinstance(task, Unit):
-                task = replace(task, jobs=tuple(job for job in task.jobs if job.key not in failed))
-            worker.run(task)
-            failed |= {event.key for event in events if isinstance(event, JobDone) and event.status != "ok"}
-            yield from events
-            events.clear()
-
-    def close(self) -> None:
-        """Nothing to stop."""
 
 
 @dataclass

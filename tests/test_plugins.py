@@ -1,0 +1,77 @@
+"""Discovery: a broken plugin is named and skipped, no first-party plugin is special."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+import pytest
+
+from xbench.plugins import discover
+
+
+def points():
+    return [point for point in entry_points(group="xbench") if point.dist and point.dist.name == "xbench-xai"]
+
+
+def write(tmp_path, monkeypatch, name, text):
+    package = tmp_path / name
+    package.mkdir()
+    (package / "__init__.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    return EntryPoint(name, name, "xbench")
+
+
+GOOD = """
+from xbench.hookspecs import hookimpl
+from xbench.specs import ExplainerSpec
+@hookimpl
+def xbench_explainers():
+    return [ExplainerSpec(name="one", version=1, factory="x:y")]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("raise RuntimeError('broken at import')", "RuntimeError: broken at import"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("import not_a_module", "ModuleNotFoundError"),
+        (GOOD.replace("xbench_explainers", "xbench_explainer"), "unknown hook 'xbench_explainer'"),
+        (GOOD.replace("()", "(extra)", 1), "extra"),
+        (GOOD.replace('"one"', '"One!"'), "lower-case"),
+        (GOOD.replace('"x:y"', '"x"'), "module:attr"),
+        (GOOD.replace("ExplainerSpec(", "dict("), "ExplainerSpec is needed"),
+    ],
+)
+def test_a_broken_plugin_is_named_and_skipped(tmp_path, monkeypatch, text, problem):
+    bad = write(tmp_path, monkeypatch, "bad_plugin", text)
+    registry = discover([*points(), bad])
+    (broken,) = [plugin for plugin in registry.plugins if plugin.problem]
+    assert broken.module == "bad_plugin"
+    assert problem in broken.problem
+    assert "cam/gradcam" in registry.explainers
+    assert not any(name.startswith("bad_plugin") for name in registry.explainers)
+
+
+def test_one_id_defined_twice_disables_both_and_names_both(tmp_path, monkeypatch):
+    one = write(tmp_path, monkeypatch, "twice", GOOD)
+    other = EntryPoint("again", "twice.again", "xbench")
+    (tmp_path / "twice" / "again.py").write_text(GOOD)
+    registry = discover([one, other])
+    assert "twice/one" not in registry.explainers
+    reason = registry.disabled["explainer", "twice/one"]
+    assert "twice " in reason
+    assert "twice.again" in reason
+
+
+@pytest.mark.parametrize("left_out", [point.name for point in points()])
+def test_without_any_one_plugin_the_rest_is_found(left_out):
+    registry = discover([point for point in points() if point.name != left_out])
+    assert not [plugin for plugin in registry.plugins if plugin.problem]
+    assert len(registry.plugins) == len(points()) - 1
+
+
+def test_discovery_imports_nothing_heavy():
+    code = "import sys; from xbench.plugins import discover; discover(); sys.exit(bool({'torch', 'numpy'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,208 @@
+"""A run from end to end on the fake plugin, in this process: results depend on nothing they should not depend on."""
+
+import json
+
+import pytest
+
+from xbench import api
+from xbench.errors import XbenchError
+from xbench.store import Store
+
+pytestmark = pytest.mark.usefixtures("fakes")
+
+
+def scores(run):
+    return {(row.model, row.explainer, row.metric): row.mean for row in run.rows}
+
+
+def go(out, suite="blobs", **settings):
+    return api.run(suite, out=out, executor="inline", device="cpu", **settings)
+
+
+def same(one, other, tolerance=0.0):
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        if value is None:
+            assert other[key] is None, key
+        else:
+            assert other[key] == pytest.approx(value, abs=tolerance), key
+
+
+def test_a_run_ranks_truth_first_and_chance_last(tmp_path):
+    run = go(tmp_path / "run")
+    assert run.failures == []
+    found = {row.explainer: row for row in run.rows if row.metric == "localisation_precision"}
+    assert found["controls/oracle"].mean == 1
+    assert found["controls/oracle"].rank == 1
+    noise = found["fake/noise"]
+    assert noise.low < noise.chance < noise.high
+    assert found["fake/weights"].low > noise.high
+    assert found["fake/weights"].rank < noise.rank
+
+
+def test_running_again_computes_nothing_and_changes_no_byte(tmp_path):
+    first = go(tmp_path / "run")
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    again = go(tmp_path / "run")
+    assert first.outcome.computed > 0
+    assert again.outcome.computed == 0
+    assert files.keys() == {path for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    changed = [path.name for path, content in files.items() if path.read_bytes() != content]
+    assert set(changed) <= {"run.json"}
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 1000])
+def test_batch_size_changes_no_score(tmp_path, batch):
+    same(scores(go(tmp_path / "a", batch=13)), scores(go(tmp_path / "b", batch=batch)), 1e-6)
+
+
+def test_more_samples_leave_the_scores_of_the_first_ones_alone(tmp_path):
+    few, many = go(tmp_path / "few", limit=30), go(tmp_path / "many", limit=140)
+
+    def columns(run):
+        store = Store(run.folder)
+        found = {}
+        for key in store:
+            record = store.read(key)
+            if record.definition["explainer"]:
+                ids = store.samples(record.definition["samples"])["ids"]
+                values = record.arrays["score/deletion"]
+                found[record.definition["explainer"]["text"]] = dict(zip(ids, values, strict=True))
+        return found
+
+    small, large = columns(few), columns(many)
+    assert len(small["fake/noise"]) == 30
+    for explainer, values in small.items():
+        for sample, value in values.items():
+            assert large[explainer][sample] == pytest.approx(value, abs=1e-6, nan_ok=True)
+
+
+def test_another_seed_moves_the_noise_and_a_row_pools_seeds(tmp_path):
+    one, two, both = (go(tmp_path / str(i), seed=seed) for i, seed in enumerate(("0", "1", "0,1")))
+    key = ("fake/linear", "fake/noise", "deletion")
+    assert scores(one)[key] != scores(two)[key]
+    assert scores(both)[key] == pytest.approx((scores(one)[key] + scores(two)[key]) / 2)
+    key = ("fake/linear", "controls/oracle", "localisation_precision")
+    assert scores(one)[key] == scores(two)[key]
+
+
+def test_undefined_explanations_are_counted_not_scored(tmp_path):
+    run = go(tmp_path / "run")
+    half = next(row for row in run.rows if row.explainer == "fake/half" and row.metric == "deletion")
+    assert 0 < half.n_scored < half.n
+
+
+def test_one_broken_explainer_costs_its_own_cells_only(tmp_path):
+    broken = ["raises", "nan", "shape", "integers", "touches", "hooks", "refuses", "no_factory"]
+    alone = go(tmp_path / "alone", explainer="fake/weights,fake/noise")
+    names = ["fake/weights", *(f"fake/{name}" for name in broken), "fake/noise"]
+    run = go(tmp_path / "run", explainer=",".join(names))
+    same({key: value for key, value in scores(run).items() if key in scores(alone)}, scores(alone))
+    status = {row.explainer: (row.status, row.reason) for row in run.rows if row.metric == "deletion"}
+    assert status["fake/raises"] == ("error", "ValueError: no idea")
+    assert status["fake/nan"][0] == "invalid_map"
+    assert "NaN" in status["fake/nan"][1]
+    assert status["fake/shape"][0] == "invalid_map"
+    assert "is needed" in status["fake/shape"][1]
+    assert status["fake/integers"][0] == "invalid_map"
+    assert "changed the weights of weight" in status["fake/touches"][1]
+    assert "changed the hooks" in status["fake/hooks"][1]
+    assert status["fake/refuses"] == ("unsupported", "only works on Sundays")
+    assert status["fake/no_factory"][0] == "error"
+    assert len(run.failures) == len(broken)
+
+
+def test_a_failed_cell_is_tried_again(tmp_path):
+    go(tmp_path / "run", explainer="fake/raises")
+    again = go(tmp_path / "run", explainer="fake/raises")
+    assert [status for _, status, _ in again.failures] == ["error"]
+
+
+def test_a_damaged_slice_is_computed_again(tmp_path):
+    first = go(tmp_path / "run")
+    victim = sorted((tmp_path / "run" / "records").rglob("00000.safetensors"))[0]
+    content = bytearray(victim.read_bytes())
+    content[-1] ^= 1
+    victim.write_bytes(bytes(content))
+    again = go(tmp_path / "run")
+    assert again.outcome.computed == 1
+    same(scores(first), scores(again))
+
+
+def test_a_wrapper_names_what_it_wraps(tmp_path):
+    run = go(tmp_path / "run", explainer="fake/weights,fake/halved[of=fake/weights]")
+    found = scores(run)
+    name = ("fake/linear", "fake/halved[of=fake/weights]", "deletion")
+    assert found[name] == found["fake/linear", "fake/weights", "deletion"]
+
+
+def test_a_model_for_other_data_is_unsupported_with_the_reason(tmp_path):
+    run = go(tmp_path / "run", model="fake/linear,fake/elsewhere")
+    row = next(row for row in run.rows if row.model == "fake/elsewhere" and row.explainer == "fake/weights")
+    assert (row.status, row.mean) == ("unsupported", None)
+    assert "not for fake/blobs" in row.reason
+
+
+def test_an_explainer_with_a_fit_is_trained_once(tmp_path):
+    first = go(tmp_path / "a", explainer="fake/trained")
+    second = go(tmp_path / "b", explainer="fake/trained")
+    assert (first.outcome.fitted, second.outcome.fitted) == (1, 0)
+    same(scores(first), scores(second))
+
+
+def test_a_training_that_fails_costs_its_own_cells_only(tmp_path):
+    run = go(tmp_path / "run", explainer="fake/unfit,fake/weights")
+    row = next(row for row in run.rows if row.explainer == "fake/unfit")
+    assert row.status == "fit_failed"
+    assert "the recipe is bad" in row.reason
+    assert next(row for row in run.rows if row.explainer == "fake/weights").status == "ok"
+
+
+def test_a_checkpoint_is_another_model(tmp_path):
+    run = go(tmp_path / "run", model="fake/learnt@1,fake/learnt", explainer="gradients/gradient,controls/random")
+    assert run.failures == []
+    found = scores(run)
+    assert (
+        found["fake/learnt@1", "gradients/gradient", "deletion"]
+        != found["fake/learnt", "gradients/gradient", "deletion"]
+    )
+    assert run.outcome.fitted == 1
+
+
+def test_a_checkpoint_that_was_not_kept_says_so(tmp_path):
+    run = go(tmp_path / "run", model="fake/learnt@9", explainer="controls/random")
+    assert "epoch 9" in run.failures[0][2]
+
+
+def test_tables_hold_null_where_there_is_no_number(tmp_path):
+    go(tmp_path / "run", explainer="fake/weights,fake/raises")
+    rows = json.loads((tmp_path / "run" / "leaderboard" / "table.json").read_text())
+    required = (
+        "suite data protocol model explainer metric family mean low high n_scored n higher_is_better chance rank status"
+    )
+    assert all(set(required.split()) | {"seconds_per_image"} <= row.keys() for row in rows)
+    broken = [row for row in rows if row["explainer"] == "fake/raises"]
+    assert broken
+    assert all(row["mean"] is row["low"] is row["rank"] is None for row in broken)
+
+
+def test_target_may_be_a_class_the_label_or_the_prediction(tmp_path):
+    found = {}
+    for target in ("left", "label", "predicted"):
+        run = go(tmp_path / target, target=target, explainer="fake/weights")
+        store = Store(run.folder)
+        record = next(r for r in map(store.read, store) if r.definition["explainer"])
+        found[target] = record.arrays["target"].tolist()
+        labels = store.samples(record.definition["samples"])["labels"]
+        expected = {"left": [0] * 100, "label": labels, "predicted": record.arrays["predicted"].tolist()}
+        assert found[target] == expected[target]
+
+
+def test_a_target_that_is_no_class_is_refused_with_a_hint(tmp_path):
+    with pytest.raises(XbenchError, match="did you mean 'right'"):
+        go(tmp_path / "run", target="rihgt")
+
+
+def test_a_device_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(XbenchError, match="device=cuda:99"):
+        api.run("blobs", out=tmp_path / "run", executor="inline", device="cuda:99")

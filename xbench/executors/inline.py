@@ -1,0 +1,41 @@
+"""Every task in the calling process: for debuggers."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from xbench.events import Event, JobDone, WorkOptions
+from xbench.plan import Task, Unit
+
+if TYPE_CHECKING:
+    from xbench.work import Worker
+
+
+class InlineExecutor:
+    """Run every task in the calling process, one after the other."""
+
+    def __init__(self, options: WorkOptions) -> None:
+        self.options = options
+        self._events: list[Event] = []
+        self._failed: set[str] = set()
+        self._worker: "Worker | None" = None
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
+        """Yield the events of each task when it has ended."""
+        for task in tasks:
+            if isinstance(task, Unit):
+                task = replace(task, jobs=tuple(job for job in task.jobs if job.key not in self._failed))
+            self._the_worker().run(task)
+            self._failed |= {event.key for event in self._events if isinstance(event, JobDone) and event.status != "ok"}
+            yield from self._events
+            self._events.clear()
+
+    def _the_worker(self) -> "Worker":
+        if self._worker is None:
+            from xbench.work import Worker  # imports torch, which a run with nothing to do does without
+
+            self._worker = Worker(self.options, self._events.append)
+        return self._worker
+
+    def close(self) -> None:
+        """Nothing to stop."""
