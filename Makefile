@@ -4,7 +4,7 @@ PY ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint bench leaderboard clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PY) -m venv .venv
@@ -26,6 +26,12 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/curves.py
+
+# Run the quick protocol of every suite and keep its tables and picture.
+leaderboard: $(STAMP)
+	for suite in chestxray mnist; do \
+		$(BIN)/xbench run suite=$$suite && mkdir -p leaderboard/$$suite && cp runs/$$suite/leaderboard/* leaderboard/$$suite/ || exit 1; \
+	done
 
 clean:
 	rm -rf .venv runs bench.json

@@ -3,15 +3,18 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xbench.stats import Bootstrap, Estimate, rank_groups
-from xbench.store import Json, Record, Store, write_atomic
+from xbench.store import Json, Record, Store, content_key, write_atomic
+
+Found = tuple[Store, Record]
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Row:
 
     ``mean`` with its 95 % interval over ``n_scored`` of ``n`` values; ``chance`` is what knowing nothing scores; ``rank``
     counts the rows that are better beyond doubt. None stands wherever there is no number; ``status`` and ``reason`` say why.
+    A ``#`` and 8 digits behind a name tell apart what is written alike: a model by its weights, the rest by code
+    and versions.
     """
 
     suite: str
@@ -45,6 +50,7 @@ class Row:
     blank_rate: float | None = None
     target: str | None = None
     version: str = ""
+    board: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,57 +72,98 @@ class Board:
 
 def read_boards(stores: Sequence[Store], keys: Iterable[str] | None = None) -> list[Board]:
     """Return one board for each group of comparable records in the folders, or for the cells named."""
+    groups: dict[tuple[str, str, str], list[Found]] = {}
+    for pair in sorted(_whole_first(stores, keys), key=lambda pair: _place(pair[1])):
+        cell = pair[1].definition
+        title = f"{cell['suite']} v{cell['suite_version']}, {cell['data']['text']}, {cell['protocol']}"
+        samples = f"{cell['n']} samples ({cell['samples'][:8]}), target={cell['target']}" if cell["explainer"] else ""
+        groups.setdefault((title, content_key(cell["data"]), samples), []).append(pair)
+    boards = []
+    for (title, data, samples), found in groups.items():
+        several = sum(place[:2] == (title, data) and place[2] != "" for place in groups)
+        if samples or not several:
+            # A classifier is measured on samples of its own: its records go to every board of its data and protocol.
+            own = [*groups.get((title, data, ""), []), *found] if samples else found
+            twins = {place[1] for place in groups if place[0] == title}
+            title += f", data {data[:8]}" if len(twins) > 1 else ""
+            title += f", {samples}" if several > 1 else ""
+            rows = tuple(replace(row, board=title) for row in _rows(own))
+            boards.append(Board(title, found[0][1].definition["suite"], rows))
+    return boards
+
+
+def _whole_first(stores: Sequence[Store], keys: Iterable[str] | None) -> Iterator[Found]:
+    """Yield each cell's record; of one in several folders those that are whole, once for each set of weights."""
     wanted = None if keys is None else list(dict.fromkeys(keys))
-    records: dict[tuple[str, str | None], tuple[Store, Record]] = {}
+    copies: dict[str, list[Found]] = {}
     for store in stores:
         for key in store if wanted is None else wanted:
-            record = store.read(key)
-            records.setdefault((key, record.weights), (store, record))
-    boards: dict[str, list[tuple[Store, Record]]] = {}
-    titles: dict[str, tuple[str, str]] = {}
-    for store, record in sorted(records.values(), key=lambda pair: _place(pair[1])):
-        cell = record.definition
-        identity = json.dumps([cell["suite"], cell["suite_version"], cell["data"], cell["protocol"]], sort_keys=True)
-        boards.setdefault(identity, []).append((store, record))
-        titles[identity] = (
-            f"{cell['suite']} v{cell['suite_version']}, {cell['data']['text']}, {cell['protocol']}",
-            cell["suite"],
-        )
-    return [Board(*titles[identity], rows=_rows(found)) for identity, found in boards.items()]
+            copies.setdefault(key, []).append((store, store.read(key)))
+    for found in copies.values():
+        whole = {record.weights: (store, record) for store, record in reversed(found) if record.status == "ok"}
+        yield from whole.values() or found[:1]
 
 
-def _place(record: Record) -> tuple[str, str, int, str]:
+def _place(record: Record) -> tuple[str, str, int, str, str]:
     """Order records by what they are, so that a table does not depend on the order in which they were made."""
     cell = record.definition
-    return cell["model"]["text"], cell["explainer"]["text"] if cell["explainer"] else "", cell["seed"], record.key
+    explainer = cell["explainer"]["text"] if cell["explainer"] else ""
+    return cell["model"]["text"], explainer, cell["seed"], record.key, record.weights or ""
 
 
-def _rows(records: list[tuple[Store, Record]]) -> tuple[Row, ...]:
+def _rows(records: Sequence[Found]) -> tuple[Row, ...]:
     """Pool seeds, estimate, rank."""
-    pooled: dict[str, list[tuple[Store, Record]]] = {}
-    keys = [record.key for _, record in records]
-    for store, record in records:
-        own = {k: v for k, v in record.definition.items() if k not in ("seed", "model_fit", "explainer_fit")}
-        if keys.count(record.key) > 1:
-            # One cell scored on other weights elsewhere (another machine's training): never one row.
-            own["weights"] = record.weights
-        pooled.setdefault(json.dumps(own, sort_keys=True), []).append((store, record))
+    pools = _pools(records)
+    shown = Counter((model, explainer) for model, explainer, _ in pools)
+    metrics = [metric for _, record in records for metric in record.definition["metrics"]]
+    measured = {(score["name"], content_key(metric)) for metric in metrics for score in metric["scores"]}
+    meanings = Counter(name for name, _ in measured)
     bootstraps: dict[tuple[str, int], Bootstrap] = {}
     made: list[tuple[Row, Estimate | None, str]] = []
-    for members in pooled.values():
+    for (model, explainer, identity), members in pools.items():
+        mark = f"#{identity[:8]}" if shown[model, explainer] > 1 else ""
+        names = {
+            "model": model if explainer else model + mark,
+            "explainer": explainer + mark if explainer else None,
+        }
         store, first = members[0]
         place = (first.definition["samples"], len(members))
         table = store.samples(place[0])
         if place not in bootstraps:
             bootstraps[place] = Bootstrap(table["groups"], seeds=len(members))
-        members_only = [record for _, record in members]
-        mark = f"#{(first.weights or '')[:8]}" if keys.count(first.key) > 1 else ""
-        made += _cell_rows(members_only, bootstraps[place], np.asarray(table["labels"]), mark)
+        labels = np.asarray(table["labels"])
+        made += _cell_rows([record for _, record in members], bootstraps[place], labels, names, meanings)
     return _ranked(made)
 
 
+def _pools(records: Sequence[Found]) -> dict[tuple[str, str, str], list[Found]]:
+    """Return records that differ in their seed only, by model, explainer and what else they are."""
+
+    def training(record: Record) -> tuple[str, str]:
+        return record.definition["model"]["text"], str(record.definition["model_fit"])
+
+    trained = {(training(record), record.weights) for _, record in records if record.weights}
+    copies = Counter(place for place, _ in trained)
+    alike: dict[tuple[str, str, str], list[Found]] = {}
+    for store, record in records:
+        cell = record.definition
+        model, explainer = cell["model"]["text"], cell["explainer"]["text"] if cell["explainer"] else ""
+        if record.weights and copies[training(record)] > 1:
+            # One training that gave other weights on another machine: never one row.
+            model += f"#{record.weights[:8]}"
+        own = {name: value for name, value in cell.items() if name not in ("seed", "model_fit", "explainer_fit")}
+        alike.setdefault((model, explainer, content_key(own)), []).append((store, record))
+    pools: dict[tuple[str, str, str], list[Found]] = {}
+    for (model, explainer, identity), members in alike.items():
+        if len({record.definition["seed"] for _, record in members}) == len(members):
+            pools[model, explainer, identity] = members
+        else:  # a seed that was trained on other data too: which seeds belong together is not written down
+            pools |= {(model, explainer, record.key): [(store, record)] for store, record in members}
+    return pools
+
+
 def _cell_rows(
-    members: list[Record], bootstrap: Bootstrap, labels: Any, mark: str
+    members: list[Record], bootstrap: Bootstrap, labels: Any, names: Json, meanings: Mapping[str, int]
 ) -> Iterable[tuple[Row, Estimate | None, str]]:
     cell = members[0].definition
     broken = next((record for record in members if record.status != "ok"), None)
@@ -127,8 +174,7 @@ def _cell_rows(
         "suite": cell["suite"],
         "data": cell["data"]["text"],
         "protocol": cell["protocol"],
-        "model": cell["model"]["text"] + mark,
-        "explainer": cell["explainer"]["text"] if cell["explainer"] else None,
+        **names,
         "control": bool(cell["explainer"] and cell["explainer"]["control"]),
         "seconds_per_image": sum(part["seconds"] for part in cost) / images if images else None,
         "seeds": len(members),
@@ -136,12 +182,13 @@ def _cell_rows(
         "target": cell["target"],
         "blank_rate": float(np.mean(np.concatenate(blanks))) if blanks else None,
     }
-    same_samples = f"{cell['samples']} {cell['target']} {len(members)}"
+    same_samples = [cell["samples"], cell["target"], [record.definition["seed"] for record in members]]
     for metric in cell["metrics"]:
         for score in metric["scores"]:
+            mark = f"#{content_key(metric)[:8]}" if meanings[score["name"]] > 1 else ""
             facts = {
                 **common,
-                "metric": score["name"],
+                "metric": score["name"] + mark,
                 "family": score["family"],
                 "higher_is_better": score["higher_is_better"],
                 "version": f"{metric['id']} v{metric['version']}",
@@ -157,8 +204,13 @@ def _cell_rows(
                 found = bootstrap.estimate(columns)
             if score["chance"] == "per_sample":
                 chance = _number(bootstrap.estimate([r.arrays[f"chance/{score['name']}"] for r in members]).mean)
-            if not found.n_scored:
-                yield _without(facts, "undefined", "no sample has a truth for this metric", chance), None, ""
+            if np.isnan(found.mean):
+                reason = "no sample has a truth for this metric"
+                if found.n_scored:
+                    reason = (
+                        f"{found.n_scored} of {found.n} values are defined, but those of a seed, or of a class, are not"
+                    )
+                yield _without(facts, "undefined", reason, chance), None, ""
                 continue
             row = Row(
                 **facts,
@@ -171,7 +223,7 @@ def _cell_rows(
                 status="ok",
             )
             # Only scores of one definition on the same samples are ranked against each other.
-            yield row, found, json.dumps([same_samples, metric], sort_keys=True)
+            yield row, found, json.dumps([*same_samples, metric], sort_keys=True)
     for name, reason in cell["missing"].items():
         facts = {**common, "metric": name, "family": "", "higher_is_better": None}
         yield _without(facts, "unsupported", reason, None), None, ""

@@ -12,7 +12,7 @@ from xbench.tensors import Batch, Explainer
 Score = Literal["logit", "prob"]
 
 
-def gradcam(model: Model, score: Score, layer: str | float | None) -> Explainer:
+def gradcam(model: Model, score: Score, layer: str) -> Explainer:
     """Return Grad-CAM: the positive part of `class_activation`, scaled to the image (Selvaraju et al. 2017, eq. 2).
 
     Parameters
@@ -23,8 +23,7 @@ def gradcam(model: Model, score: Score, layer: str | float | None) -> Explainer:
         ``logit``, or ``prob``: the gradient then goes through the softmax or sigmoid, and fades where the class is
         certain (Sakai and Takenaka 2019).
     layer
-        Dotted name of the module whose output is explained, of which ``3`` and ``3.1`` reach us as numbers; None takes
-        `Model.default_layer`.
+        Dotted name of the module whose output is explained; empty takes `Model.default_layer`.
 
     Returns
     -------
@@ -37,18 +36,17 @@ def gradcam(model: Model, score: Score, layer: str | float | None) -> Explainer:
     ValueError
         From the explainer, when the model has no such layer.
     """
-    name = None if layer is None else str(layer)
 
     def explain(batch: Batch) -> Tensor:
         images, targets = torch.split(batch.image, model.batch_size), torch.split(batch.target, model.batch_size)
-        maps = [class_activation(model, *part, score, name) for part in zip(images, targets, strict=True)]
+        maps = [class_activation(model, *part, score, layer) for part in zip(images, targets, strict=True)]
         positive = torch.cat(maps).clamp(min=0)[:, None]
         return F.interpolate(positive, size=batch.image.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
 
     return explain
 
 
-def class_activation(model: Model, image: Tensor, target: Tensor, score: Score, layer: str | None) -> Tensor:
+def class_activation(model: Model, image: Tensor, target: Tensor, score: Score, layer: str = "") -> Tensor:
     """Return the signed map sum_k alpha_k A_k, alpha_k the spatial mean of d s / d A_k (Selvaraju et al. 2017, eq. 1).
 
     Parameters
@@ -62,7 +60,7 @@ def class_activation(model: Model, image: Tensor, target: Tensor, score: Score, 
     score
         Whether s is the logit or the probability.
     layer
-        Dotted name of the module that gives A [B,F,h,w]; None takes `Model.default_layer`.
+        Dotted name of the module that gives A [B,F,h,w]; empty takes `Model.default_layer`.
 
     Returns
     -------

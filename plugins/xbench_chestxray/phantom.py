@@ -43,12 +43,12 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "axilla": (0.00, 0.45),
     "shoulder": (-1.02, -0.88),
     "heart_share": (0.22, 0.40),  # of its width, to the patient's right of the midline
-    "heart_length": (0.54, 0.62),
-    "heart_breadth": (0.34, 0.40),
-    "heart_axis": (0.65, 0.95),  # radians below the horizontal
+    "heart_length": (0.50, 0.56),
+    "heart_breadth": (0.34, 0.38),
+    "heart_axis": (0.75, 1.0),  # radians below the horizontal
     "heart_sink": (0.05, 0.10),
-    "heart_density": (0.45, 0.92),
-    "heart_blur": (0.012, 0.060),
+    "heart_density": (0.35, 0.90),
+    "heart_blur": (0.012, 0.080),
     "mediastinum": (0.10, 0.15),
     "knob": (0.06, 0.11),
     "knob_y": (-0.46, -0.34),
@@ -67,15 +67,15 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "bubble_x": (0.30, 0.50),
     "vessels": (0.04, 0.14),
     "haze": (0.02, 0.15),
-    "opacity_right": (-0.60, 0.90),
+    "opacity_right": (-0.45, 0.95),
     "opacity_right_q": (-0.70, -0.10),
     "opacity_right_y": (-0.10, 0.45),
     "opacity_right_size": (0.12, 0.36),
-    "opacity_left": (-0.60, 0.90),
+    "opacity_left": (-0.45, 0.95),
     "opacity_left_q": (0.20, 0.85),
     "opacity_left_y": (-0.10, 0.45),
     "opacity_left_size": (0.12, 0.36),
-    "effusion": (-0.80, 0.45),  # how far above the dome the fluid stands
+    "effusion": (-0.75, 0.50),  # how far above the dome the fluid stands
     "effusion_side": (-1.0, 1.0),
     "exposure": (-0.04, 0.08),
     "contrast": (0.62, 0.84),
@@ -211,7 +211,7 @@ def _heart(p: Mapping[str, Array], x: Array, y: Array, ratio: Array) -> Array:
     u, v = x / width, (y - bottom) / height + half_high
     w = u - (1 - p["heart_share"] - half_wide)
     ventricle = _ellipse(w * cos + v * sin, v * cos - w * sin, length, breadth)
-    atrium = _ellipse(u + p["heart_share"] - 0.26, v - 0.02, 0.26, 0.40)
+    atrium = _ellipse(u + p["heart_share"] - 0.30, v - 0.02, 0.30, 0.41)
     return np.maximum(ventricle, atrium) * np.sqrt(width * height)
 
 
@@ -246,7 +246,7 @@ def _chest(p: Mapping[str, Array], x: Array, y: Array, soft: float, coarse: Arra
 
     hila = np.exp(-(((side - 0.20) / 0.22) ** 2 + ((y + 0.02) / 0.34) ** 2))
     slope = (y + 0.05) / (np.abs(side - 0.17) + 0.05)  # vessels run out from the hila, at slopes that texture bends
-    wave = np.cos(14 * slope / (1 + np.abs(slope)) + 1.7 * fine)
+    wave = np.cos(14 * slope / (1 + np.abs(slope)) + 1.7 * fine + 2 * left)
     strands = (_ramp((wave - 0.3) / 0.6) * 1.6 + 0.5) * hila
     fluid_side = np.where(p["effusion_side"] > 0, left, ~left)
     fluid = y - (p["diaphragm"] + 0.12 - p["effusion"] * (0.7 + 0.6 * q * q))
@@ -295,14 +295,14 @@ def _bones(p: Mapping[str, Array], x: Array, y: Array, q: Array, soft: float, lu
 
 def _ellipse(u: Array, v: Array, a: Array | float, b: Array | float) -> Array:
     """Return the distance inside (positive) an ellipse of half axes ``a`` and ``b``, exact to first order at its border."""
-    s, t = u / a, v / b
-    square = s * s + t * t
-    return 0.5 * (1 - square) / np.sqrt((s / a) ** 2 + (t / b) ** 2 + 1e-6)
+    s, t = u * (1 / a), v * (1 / b)
+    excess, slope = s * s + t * t - 1, (s * (1 / a)) ** 2 + (t * (1 / b)) ** 2
+    return -0.5 * excess / np.sqrt(slope + 1e-6)
 
 
 def _edge(distance: Array, half: Array | float) -> Array:
     """Return 0 outside, 1 inside, and a smooth rise of width 2 x ``half`` across the border."""
-    return _ramp(0.5 + distance / (2 * half))
+    return _ramp(0.5 + distance * (0.5 / half))
 
 
 def _ramp(t: Array) -> Array:

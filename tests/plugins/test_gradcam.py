@@ -107,14 +107,14 @@ def test_map_of_a_gap_net_is_cam_over_the_number_of_pixels():
     features = net.module[:4](some.image)
     weights = net.module[-1].weight[some.target]
     cam = (weights[:, :, None, None] * features).sum(dim=1)
-    result = class_activation(net, some.image, some.target, "logit", None)
+    result = class_activation(net, some.image, some.target, "logit", "")
     torch.testing.assert_close(result, cam / (9 * 12), atol=1e-12, rtol=1e-9)
     assert result.min() < 0 < result.max()
 
 
 def test_map_of_a_gap_net_and_the_bias_add_up_to_the_logit():
     some, net = batch(), gap_net()
-    result = class_activation(net, some.image, some.target, "logit", None)
+    result = class_activation(net, some.image, some.target, "logit", "")
     total = result.sum(dim=(1, 2)) + net.module[-1].bias[some.target]
     torch.testing.assert_close(total, net.score(some.image, some.target), atol=1e-12, rtol=1e-9)
 
@@ -126,20 +126,20 @@ def test_gradcam_equals_the_loop_over_samples_channels_and_pixels(score, channel
     some = batch(2, channels, height, width, targets=2)
     net = dense_net(some, classes, link=link)
     expected = slow_gradcam(net, 1, some, score)
-    torch.testing.assert_close(gradcam(net, score, None)(some), expected, atol=1e-12, rtol=1e-9)
+    torch.testing.assert_close(gradcam(net, score, "")(some), expected, atol=1e-12, rtol=1e-9)
     assert expected.max() > 0
 
 
-@pytest.mark.parametrize("layer", [0, "0"])
+@pytest.mark.parametrize("layer", ["0"])
 def test_gradcam_explains_the_layer_asked_for(layer):
     some = batch(2)
     net = dense_net(some)
     result = gradcam(net, "logit", layer)(some)
     torch.testing.assert_close(result, slow_gradcam(net, 0, some, "logit"), atol=1e-12, rtol=1e-9)
-    assert not torch.allclose(result, gradcam(net, "logit", None)(some))
+    assert not torch.allclose(result, gradcam(net, "logit", "")(some))
 
 
-@pytest.mark.parametrize("layer", [None, "0", "1"])
+@pytest.mark.parametrize("layer", ["", "0", "1"])
 def test_gradcam_does_not_see_whether_relus_work_in_place(layer):
     some = batch()
     plain, in_place = (gradcam(dense_net(some, inplace=inplace), "logit", layer)(some) for inplace in (False, True))
@@ -149,11 +149,11 @@ def test_gradcam_does_not_see_whether_relus_work_in_place(layer):
 def test_maps_of_a_score_and_of_its_negative_partition_the_signed_map():
     # With stride 1 the layer has the image's size, and scaling is the identity.
     some, net = batch(), gap_net()
-    signed = class_activation(net, some.image, some.target, "logit", None)
-    positive = gradcam(net, "logit", None)(some)
+    signed = class_activation(net, some.image, some.target, "logit", "")
+    positive = gradcam(net, "logit", "")(some)
     for parameter in net.module[-1].parameters():
         parameter.neg_()
-    negative = gradcam(net, "logit", None)(some)
+    negative = gradcam(net, "logit", "")(some)
     assert torch.equal(positive - negative, signed)
     assert (positive * negative).abs().max() == 0
     assert positive.max() > 0
@@ -164,21 +164,21 @@ def test_maps_of_the_probability_follow_the_chain_rule_of_the_softmax():
     some, net = batch(), gap_net()
     prob = net.prob(net.logits(some.image))
     maps = torch.stack(
-        [class_activation(net, some.image, torch.full((3,), target), "logit", None) for target in range(3)], dim=1
+        [class_activation(net, some.image, torch.full((3,), target), "logit", "") for target in range(3)], dim=1
     )
     rows = torch.arange(3)
     centred = maps[rows, some.target] - (prob[:, :, None, None] * maps).sum(dim=1)
     expected = prob[rows, some.target][:, None, None] * centred
-    torch.testing.assert_close(class_activation(net, some.image, some.target, "prob", None), expected)
+    torch.testing.assert_close(class_activation(net, some.image, some.target, "prob", ""), expected)
 
 
 def test_targets_of_a_one_logit_net_are_opposite():
     some = batch()
     net = dense_net(some, classes=1, link="sigmoid")
-    no, yes = (class_activation(net, some.image, torch.full((3,), target), "logit", None) for target in (0, 1))
+    no, yes = (class_activation(net, some.image, torch.full((3,), target), "logit", "") for target in (0, 1))
     assert torch.equal(no, -yes)
     p = net.prob(net.logits(some.image))[:, 1][:, None, None]
-    of_no, of_yes = (class_activation(net, some.image, torch.full((3,), target), "prob", None) for target in (0, 1))
+    of_no, of_yes = (class_activation(net, some.image, torch.full((3,), target), "prob", "") for target in (0, 1))
     torch.testing.assert_close(of_yes, p * (1 - p) * yes)
     torch.testing.assert_close(of_no, -of_yes)
 
@@ -187,12 +187,12 @@ def test_certainty_blanks_the_map_of_the_probability_and_only_scales_that_of_the
     some = batch(dtype=torch.float32)
     net = gap_net(dtype=torch.float32)
     some = some.with_target(net.logits(some.image).argmax(dim=1))
-    before = gradcam(net, "logit", None)(some)
+    before = gradcam(net, "logit", "")(some)
     for parameter in net.module[-1].parameters():
         parameter.mul_(2.0**14)
-    assert torch.equal(gradcam(net, "logit", None)(some), before * 2.0**14)
+    assert torch.equal(gradcam(net, "logit", "")(some), before * 2.0**14)
     assert before.amax(dim=(1, 2)).min() > 0
-    assert gradcam(net, "prob", None)(some).max() == 0
+    assert gradcam(net, "prob", "")(some).max() == 0
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -203,8 +203,8 @@ def test_certainty_blanks_the_map_of_the_probability_and_only_scales_that_of_the
 )
 def test_gradcam_does_not_depend_on_batch_or_chunk(batch_size, cuts, score):
     some = batch(6)
-    whole = gradcam(dense_net(some), score, None)(some)
-    explain = gradcam(dense_net(some, batch_size=batch_size), score, None)
+    whole = gradcam(dense_net(some), score, "")(some)
+    explain = gradcam(dense_net(some, batch_size=batch_size), score, "")
     bounds = zip([0, *sorted(cuts)], [*sorted(cuts), 6], strict=True)
     parts = [explain(some.take(slice(start, stop))) for start, stop in bounds]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-12, rtol=1e-9)
@@ -223,8 +223,8 @@ def test_gradcam_takes_one_pass_an_image_in_chunks_of_the_models_batch_size():
 def test_gradcam_without_maps_is_unsupported_and_a_wrong_name_is_told():
     some = batch()
     with pytest.raises(Unsupported, match="'6' gives no feature maps"):
-        gradcam(gap_net(), "logit", 6)(some)
+        gradcam(gap_net(), "logit", "6")(some)
     with pytest.raises(Unsupported, match="no layer that gives feature maps"):
-        gradcam(Model(nn.Sequential(nn.Flatten(), nn.Linear(216, 3)).double()), "logit", None)(some)
+        gradcam(Model(nn.Sequential(nn.Flatten(), nn.Linear(216, 3)).double()), "logit", "")(some)
     with pytest.raises(ValueError, match="no layer 'convolution'"):
         gradcam(gap_net(), "logit", "convolution")(some)
