@@ -18,6 +18,7 @@ LAYERS = [
     {"metrics", "plan", "training"},
     {"work", "worker", "executors", "stats"},
     {"leaderboard", "export"},
+    {"tables"},
     {"api", "report"},
     {"cli", "__main__", "__init__"},
 ]

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from xbench.leaderboard import markdown, read_boards, write_tables
+from xbench.leaderboard import read_boards
 from xbench.stats import Bootstrap
 from xbench.store import Store, content_key, slice_size
+from xbench.tables import markdown, write_tables
 
 N = 100
 GROUPS = [f"patient{i // 2}" for i in range(N)]

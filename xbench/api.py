@@ -14,10 +14,11 @@ from xbench.components import import_attr
 from xbench.config import RunConfig, make_config
 from xbench.errors import XbenchError
 from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
-from xbench.leaderboard import Board, Row, read_boards, write_tables
+from xbench.leaderboard import Board, Row, read_boards
 from xbench.plan import Cell, Executor, FitTask, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
 from xbench.store import Store, has_fit, write_atomic
+from xbench.tables import write_tables
 
 
 @dataclass(frozen=True)

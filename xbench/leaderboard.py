@@ -1,18 +1,15 @@
 """Records -> tables: a pure view. Rows of different suites, data, protocols or metric versions never meet."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from xbench.stats import Bootstrap, Estimate, rank_groups
-from xbench.store import Json, Record, Store, content_key, write_atomic
+from xbench.store import Json, Record, Store, content_key
 
 Found = tuple[Store, Record]
 
@@ -169,7 +166,7 @@ def _cell_rows(
     broken = next((record for record in members if record.status != "ok"), None)
     cost = [record.cost for record in members]
     images = sum(part["images"] for part in cost)
-    blanks = [record.arrays["blank"] for record in members if "blank" in record.arrays]
+    blanks = [_of_defined("blank", record) for record in members if "blank" in record.arrays]
     common: Json = {
         "suite": cell["suite"],
         "data": cell["data"]["text"],
@@ -226,7 +223,14 @@ def _cell_rows(
             yield row, found, json.dumps([*same_samples, metric], sort_keys=True)
     for name, reason in cell["missing"].items():
         facts = {**common, "metric": name, "family": "", "higher_is_better": None}
-        yield _without(facts, "unsupported", reason, None), None, ""
+        whole = broken is not None and broken.status == "unsupported"
+        yield _without(facts, "unsupported", broken.reason if broken and whole else reason, None), None, ""
+
+
+def _of_defined(column: str, record: Record) -> Any:
+    """Return a column [m] of the samples that the explainer has an answer for."""
+    values = record.arrays[column]
+    return values[record.arrays["defined"].astype(bool)] if "defined" in record.arrays else values
 
 
 def _without(facts: Json, status: str, reason: str, chance: float | None) -> Row:
@@ -247,10 +251,10 @@ def _ranked(made: list[tuple[Row, Estimate | None, str]]) -> tuple[Row, ...]:
         rank |= dict(zip(places, rank_groups(estimates, higher), strict=True))
     rows = [Row(**{**asdict(row), "rank": rank.get(place)}) for place, (row, _, _) in enumerate(made)]
     asked = list(dict.fromkeys(row.metric for row in rows))
-    return tuple(sorted(rows, key=lambda row: (row.model, asked.index(row.metric), _worth(row), row.explainer or "")))
+    return tuple(sorted(rows, key=lambda row: (row.model, asked.index(row.metric), worth(row), row.explainer or "")))
 
 
-def _worth(row: Row) -> tuple[int, float]:
+def worth(row: Row) -> tuple[int, float]:
     """Order rows: those with numbers by their mean, best first; then those without."""
     if row.mean is None:
         return 2, 0.0
@@ -259,116 +263,3 @@ def _worth(row: Row) -> tuple[int, float]:
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def write_tables(boards: Sequence[Board], folder: Path, primary: str = "") -> list[Path]:
-    """Write table.json, table.csv and table.md (ordered by the primary metric); return their paths."""
-    rows = [asdict(row) for board in boards for row in board.rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [item.name for item in fields(Row)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    contents = {
-        "table.json": json.dumps(rows, indent=1, allow_nan=False) + "\n",
-        "table.csv": text.getvalue(),
-        "table.md": "\n\n".join(markdown(board, primary) for board in boards) + "\n",
-    }
-    for name, content in contents.items():
-        write_atomic(folder / name, content.encode())
-    return [folder / name for name in contents]
-
-
-def markdown(board: Board, primary: str = "") -> str:
-    """Return a board as Markdown: a table a model, a row an explainer, a column a metric."""
-    parts = [f"## {board.title}"]
-    for model in dict.fromkeys(row.model for row in board.rows):
-        view = pivot([row for row in board.rows if row.model == model], primary)
-        parts.append(f"**{model}**" + "".join(f"; {line}" for line in view.classifier))
-        lines = ["| " + " | ".join(view.header) + " |", "|" + " --- |" * len(view.header)]
-        lines += ["| " + " | ".join(cells) + " |" for cells in view.body]
-        parts.append("\n".join(lines))
-        if view.footnotes:
-            parts.append("\n".join(f"- {line}" for line in view.footnotes))
-    return "\n\n".join(parts)
-
-
-@dataclass(frozen=True)
-class Pivot:
-    """A model's rows as people read them: a line an explainer, a column a metric."""
-
-    classifier: list[str]
-    header: list[str]
-    body: list[list[str]]
-    footnotes: list[str]
-
-
-def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
-    """Arrange rows, ordered by the primary metric (the first one with numbers if none is named)."""
-    own = [row for row in rows if row.explainer is None]
-    classifier = [
-        f"{row.metric} {row.mean:.3f} [{row.low:.3f}, {row.high:.3f}] on {row.n_scored}"
-        for row in own
-        if row.mean is not None
-    ]
-    classifier += [f"{row.metric}: {row.status} ({row.reason})" for row in own if row.mean is None]
-    rest = [row for row in rows if row.explainer is not None]
-    metrics = list(dict.fromkeys(row.metric for row in rest))
-    scored = [name for name in metrics if any(row.mean is not None for row in rest if row.metric == name)]
-    lead = primary if primary in scored else next(iter(scored), "")
-    shown = [lead, *(name for name in scored if name != lead)] if lead else []
-    by_place = {(row.explainer, row.metric): row for row in rest}
-    first = {row.explainer: row for row in rest if row.metric == (lead or row.metric)}
-    names = sorted(
-        dict.fromkeys(row.explainer for row in rest if row.explainer),
-        key=lambda name: (_worth(first[name]), name) if name in first else ((3, 0.0), name),
-    )
-    direction = {row.metric: row.higher_is_better for row in rest if row.higher_is_better is not None}
-    header = ["rank", "explainer", *(f"{name} {'↑' if direction[name] else '↓'}" for name in shown), "s/image"]
-    body, footnotes = [], []
-    for name in names:
-        row = first.get(name)
-        cells = [str(row.rank) if row and row.rank else "-", name + (" †" if row and row.control else "")]
-        cells += [_cell(by_place.get((name, metric)), metric == lead) for metric in shown]
-        seconds = next(
-            (r.seconds_per_image for r in rest if r.explainer == name and r.seconds_per_image is not None), None
-        )
-        body.append([*cells, "-" if seconds is None else f"{seconds:.2g}"])
-    if any(row.chance is not None for row in rest):
-        chances = [next((r.chance for r in rest if r.metric == name and r.chance is not None), None) for name in shown]
-        body.append(["", "chance", *("" if value is None else f"{value:.3f}" for value in chances), ""])
-    footnotes += _footnotes(rest, names)
-    return Pivot(classifier, header, body, footnotes)
-
-
-def _cell(row: Row | None, with_interval: bool) -> str:
-    if row is None or row.mean is None or row.low is None or row.high is None:
-        return row.status if row and row.status != "ok" else "-"
-    if with_interval:
-        return f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
-    return f"{row.mean:.3f} ±{(row.high - row.low) / 2:.3f}"
-
-
-def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
-    lines = []
-    if any(row.control for row in rest):
-        lines.append("† control: a method that does not beat these shows nothing")
-    for name in names:
-        mine = [row for row in rest if row.explainer == name]
-        for status, reason in dict.fromkeys((row.status, row.reason) for row in mine if row.status != "ok"):
-            which = [row.metric for row in mine if (row.status, row.reason) == (status, reason)]
-            what = "" if len(which) == len(mine) else f" ({', '.join(which)})"
-            lines.append(f"{name}{what}: {status}: {reason}")
-        blank = next((row.blank_rate for row in mine if row.blank_rate), None)
-        if blank:
-            lines.append(f"{name}: {blank:.1%} of its maps are blank (the same value everywhere)")
-    short: dict[tuple[str, int, int], list[str | None]] = {}
-    for row in rest:
-        if row.mean is not None and row.n_scored < row.n:
-            short.setdefault((row.metric, row.n_scored, row.n), []).append(row.explainer)
-    for (metric, scored, n), who in short.items():
-        whose = "" if len(who) == len(names) else f" of {', '.join(map(str, who))}"
-        lines.append(f"{metric}{whose}: {scored} of {n} samples have a value")
-    seeds = {row.seeds for row in rest}
-    if seeds and max(seeds) > 1:
-        lines.append(f"{max(seeds)} seeds pooled; intervals draw seeds, then samples within them")
-    return lines

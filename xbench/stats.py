@@ -25,6 +25,8 @@ class Estimate:
         Values that are defined, and all of them (over all seeds).
     draws
         [R] the estimate on each resample.
+    columns, source
+        The values it is made of, and whose resamples: what a paired difference needs.
     """
 
     mean: float
@@ -33,6 +35,8 @@ class Estimate:
     n_scored: int
     n: int
     draws: Array
+    columns: Sequence[Array]
+    source: "Bootstrap"
 
 
 class Bootstrap:
@@ -96,7 +100,9 @@ class Bootstrap:
         tail = 100 * (1 - LEVEL) / 2
         low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (np.nan, np.nan)
         scored = sum(int((~np.isnan(column)).sum()) for column in columns)
-        return Estimate(mean, float(low), float(high), scored, sum(len(column) for column in columns), draws)
+        return Estimate(
+            mean, float(low), float(high), scored, sum(len(column) for column in columns), draws, columns, self
+        )
 
 
 def weighted_auroc(values: Array, positive: NDArray[np.bool_], weights: Array) -> Array:
@@ -125,11 +131,19 @@ def rank_groups(estimates: Sequence[Estimate], higher_is_better: bool) -> list[i
     for mine in estimates:
         better = 0
         for other in estimates:
-            difference = sign * (other.draws - mine.draws)
+            difference = sign * _paired(other, mine)
             difference = difference[~np.isnan(difference)]
             better += bool(len(difference)) and bool(np.percentile(difference, tail) > 0)
         ranks.append(1 + better)
     return ranks
+
+
+def _paired(one: Estimate, other: Estimate) -> Array:
+    """Return [R]: resampled differences, on the samples that both have a value for."""
+    pairs = list(zip(one.columns, other.columns, strict=True))
+    if all(np.array_equal(np.isnan(mine), np.isnan(yours)) for mine, yours in pairs):
+        return one.draws - other.draws
+    return one.source.estimate([mine - yours for mine, yours in pairs]).draws
 
 
 def _ratio(top: Array, bottom: Array) -> Array:

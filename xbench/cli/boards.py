@@ -30,8 +30,9 @@ def leaderboard(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench leaderboard``."""
     from xbench.api import run_folder
     from xbench.cli.tables import print_boards
-    from xbench.leaderboard import read_boards, write_tables
+    from xbench.leaderboard import read_boards
     from xbench.store import Store
+    from xbench.tables import write_tables
 
     primary = run_folder(arguments.folders[0])[1]
     boards = read_boards([Store(folder) for folder in arguments.folders])

@@ -37,10 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.api import execute, missing_fits
     from xbench.cli.progress import Progress
     from xbench.cli.tables import print_boards, say
-    from xbench.leaderboard import read_boards, write_tables
+    from xbench.leaderboard import read_boards
     from xbench.plan import make_plan
     from xbench.report.contact_sheet import draw_sheet
     from xbench.store import Store
+    from xbench.tables import write_tables
 
     for plugin in registry.plugins:
         if plugin.problem:

@@ -29,7 +29,7 @@ def say(text: str, *values: object) -> None:
 
 def print_boards(boards: "Sequence[Board]", primary: str) -> None:
     """Print every board: one table a model."""
-    from xbench.leaderboard import pivot  # it needs NumPy, which lists and mistakes do without
+    from xbench.tables import pivot  # it needs NumPy, which lists and mistakes do without
 
     out = console()
     for board in boards:

@@ -18,7 +18,7 @@ class InlineExecutor:
         self.options = options
         self._events: list[Event] = []
         self._failed: set[str] = set()
-        self._worker: "Worker | None" = None
+        self._worker: Worker | None = None
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
         """Yield the events of each task when it has ended."""

@@ -1,0 +1,137 @@
+"""Rows as people read them: a line an explainer, a column a metric; and the same rows as files."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from xbench.leaderboard import Board, Row, worth
+from xbench.store import write_atomic
+
+
+def write_tables(boards: Sequence[Board], folder: Path, primary: str = "") -> list[Path]:
+    """Write table.json, table.csv and table.md (ordered by the primary metric); return their paths."""
+    rows = [asdict(row) for board in boards for row in board.rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [item.name for item in fields(Row)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    contents = {
+        "table.json": json.dumps(rows, indent=1, allow_nan=False) + "\n",
+        "table.csv": text.getvalue(),
+        "table.md": "\n\n".join(markdown(board, primary) for board in boards) + "\n",
+    }
+    for name, content in contents.items():
+        write_atomic(folder / name, content.encode())
+    return [folder / name for name in contents]
+
+
+def markdown(board: Board, primary: str = "") -> str:
+    """Return a board as Markdown: a table a model, a row an explainer, a column a metric."""
+    parts = [f"## {board.title}"]
+    for model in dict.fromkeys(row.model for row in board.rows):
+        view = pivot([row for row in board.rows if row.model == model], primary)
+        parts.append(f"**{model}**" + "".join(f"; {line}" for line in view.classifier))
+        lines = ["| " + " | ".join(view.header) + " |", "|" + " --- |" * len(view.header)]
+        lines += ["| " + " | ".join(cells) + " |" for cells in view.body]
+        parts.append("\n".join(lines))
+        if view.footnotes:
+            parts.append("\n".join(f"- {line}" for line in view.footnotes))
+    return "\n\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Pivot:
+    """A model's rows as people read them: a line an explainer, a column a metric."""
+
+    classifier: list[str]
+    header: list[str]
+    body: list[list[str]]
+    footnotes: list[str]
+
+
+def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
+    """Arrange rows, ordered by the primary metric (the first one with numbers if none is named)."""
+    own = [row for row in rows if row.explainer is None]
+    classifier = [
+        f"{row.metric} {row.mean:.3f} [{row.low:.3f}, {row.high:.3f}] on {row.n_scored}"
+        for row in own
+        if row.mean is not None
+    ]
+    classifier += [f"{row.metric}: {row.status} ({row.reason})" for row in own if row.mean is None]
+    rest = [row for row in rows if row.explainer is not None]
+    metrics = list(dict.fromkeys(row.metric for row in rest))
+    scored = [name for name in metrics if any(row.mean is not None for row in rest if row.metric == name)]
+    lead = primary if primary in scored else next(iter(scored), "")
+    shown = [lead, *(name for name in scored if name != lead)] if lead else []
+    by_place = {(row.explainer, row.metric): row for row in rest}
+    first = {row.explainer: row for row in rest if row.metric == (lead or row.metric)}
+    names = sorted(
+        dict.fromkeys(row.explainer for row in rest if row.explainer),
+        key=lambda name: (worth(first[name]), name) if name in first else ((3, 0.0), name),
+    )
+    direction = {row.metric: row.higher_is_better for row in rest if row.higher_is_better is not None}
+    header = ["rank", "explainer", *(f"{name} {'↑' if direction[name] else '↓'}" for name in shown), "s/image"]
+    body, footnotes = [], []
+    for name in names:
+        row = first.get(name)
+        cells = [str(row.rank) if row and row.rank else "-", name + (" †" if row and row.control else "")]
+        cells += [_cell(by_place.get((name, metric)), metric == lead) for metric in shown]
+        seconds = next(
+            (r.seconds_per_image for r in rest if r.explainer == name and r.seconds_per_image is not None), None
+        )
+        body.append([*cells, "-" if seconds is None else f"{seconds:.2g}"])
+    if any(row.chance is not None for row in rest):
+        chances = [next((r.chance for r in rest if r.metric == name and r.chance is not None), None) for name in shown]
+        body.append(["", "chance", *("" if value is None else f"{value:.3f}" for value in chances), ""])
+    footnotes += _footnotes(rest, names)
+    return Pivot(classifier, header, body, footnotes)
+
+
+def _cell(row: Row | None, with_interval: bool) -> str:
+    if row is None or row.mean is None or row.low is None or row.high is None:
+        return row.status if row and row.status != "ok" else "-"
+    if with_interval:
+        return f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
+    return f"{row.mean:.3f} ±{(row.high - row.low) / 2:.3f}"
+
+
+def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """Return a line for everything that a reader would stumble over, once for all explainers that share it."""
+    lines = []
+    if any(row.rank for row in rest):
+        lines.append("rank: 1 + the explainers that are better with a paired 95 % interval above zero")
+    if any(row.control for row in rest):
+        lines.append("† control: a method that does not beat these shows nothing")
+    whole = {name: {(row.status, row.reason) for row in rest if row.explainer == name} for name in names}
+    for name in names:
+        if len(whole[name]) == 1 and (state := next(iter(whole[name])))[0] != "ok":
+            lines.append(f"{name}: {': '.join(state)}")
+    partly = [row for row in rest if row.status != "ok" and len(whole[row.explainer or ""]) > 1]
+    lines += _shared(partly, names, lambda row: f"{row.status}: {row.reason}")
+    short = [row for row in rest if row.mean is not None and row.n_scored < row.n]
+    lines += _shared(short, names, lambda row: f"{row.n_scored} of {row.n} samples have a value")
+    for name in names:
+        blank = next((row.blank_rate for row in rest if row.explainer == name and row.blank_rate), None)
+        if blank:
+            lines.append(f"{name}: {blank:.1%} of its maps are blank (the same value everywhere)")
+    seeds = max((row.seeds for row in rest), default=1)
+    if seeds > 1:
+        lines.append(f"{seeds} seeds pooled; intervals draw seeds, then samples within them")
+    return lines
+
+
+def _shared(rows: Sequence[Row], names: Sequence[str], text: Callable[[Row], str]) -> list[str]:
+    """Return "metrics: text" lines, naming explainers where it is not true of most of them."""
+    whose: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        whose.setdefault((row.metric, text(row)), []).append(row.explainer or "")
+    merged: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (metric, what), who in whose.items():
+        merged.setdefault((what, tuple(sorted(who)) if len(who) <= len(names) // 2 else ()), []).append(metric)
+    return [
+        f"{', '.join(metrics)}{' of ' + ', '.join(who) if who else ''}: {what}"
+        for (what, who), metrics in merged.items()
+    ]
