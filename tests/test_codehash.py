@@ -119,6 +119,7 @@ def test_comments_docstrings_and_layout_do_not_move_it(package, change):
     [
         method("batch * 2", "batch * 3"),
         method("batch * 2", "batch * 2.0"),
+        method("batch * 2", 'batch * "2"'),
         method("batch * 2", "batch + 2"),
         method('"sum"', '"max"'),
         method("layer=None", "layer=0"),

@@ -144,11 +144,16 @@ def test_chance_is_a_number_or_the_mean_of_each_samples_own(store):
     assert found == {"fixed": 0.5, "own": pytest.approx(np.nanmean(chance)), "none": None}
 
 
-def test_blank_maps_are_counted(store):
+def test_blank_maps_are_counted_among_those_that_the_explainer_has_an_answer_for(store):
     key = commit(store, cell(), precision=noise(0))
-    arrays = {"score/precision": noise(0)[:64], "blank": np.ones(64, np.uint8)}
-    store.commit(key, 0, arrays, "w" * 64, COST)
-    assert only(rows_of(store)).blank_rate == pytest.approx(0.64)
+    for n_undefined in (0, 32):
+        for part, rows, blank in ((0, slice(0, 64), 1), (1, slice(64, N), 0)):
+            n = len(LABELS[rows])
+            defined = np.ones(n, np.uint8)
+            defined[: n_undefined * blank] = 0
+            arrays = {"score/precision": noise(0)[rows], "blank": np.full(n, blank, np.uint8), "defined": defined}
+            store.commit(key, part, arrays, "w" * 64, COST)
+        assert only(rows_of(store)).blank_rate == pytest.approx((64 - n_undefined) / (N - n_undefined))
 
 
 def test_the_classifier_has_no_rank_and_its_own_aggregate(store):
@@ -365,6 +370,15 @@ def test_a_metric_that_does_not_apply_is_a_row_with_the_reason(store):
     assert (row.status, row.mean, row.rank) == ("unsupported", None, None)
     assert row.reason == "needs translations; the explainer gives attributions"
     assert only(rows_of(store), metric="precision").status == "ok"
+
+
+def test_what_is_wholly_unsupported_has_one_reason(store):
+    store.fail(
+        define(store, cell(missing={"validity": "no translations"})), "unsupported", "the model has no gradients"
+    )
+    found = {(row.metric, row.status, row.reason) for row in rows_of(store)}
+    reason = "the model has no gradients"
+    assert found == {("precision", "unsupported", reason), ("validity", "unsupported", reason)}
 
 
 def test_a_score_that_is_nowhere_defined_is_undefined(store, tmp_path):

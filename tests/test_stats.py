@@ -264,6 +264,17 @@ def test_a_difference_that_is_noise_separates_nothing():
     assert rank_groups(estimates(column(5)), True) == [1]
 
 
+def test_leaving_out_hard_samples_wins_no_rank():
+    base = column(100)
+    picked = np.where(base > 0, base, np.nan)
+    rows = estimates(base, picked)
+    assert rows[1].low > rows[0].high
+    assert rank_groups(rows, True) == [1, 1]
+    better = np.where(base > 0, base + 0.1, np.nan)
+    assert rank_groups(estimates(base, better), True) == [2, 1]
+    assert rank_groups(estimates(picked, np.where(base > 0, np.nan, base)), True) == [1, 1]
+
+
 def test_rank_does_not_depend_on_the_order_of_rows():
     rows = estimates(*(column(60, seed) + seed / 4 for seed in range(6)))
     ranks = rank_groups(rows, True)

@@ -43,7 +43,7 @@ def xbench_models() -> list[ModelSpec]:
         version=1,
         factory="xbench_chestxray.models:small",
         fit="xbench_chestxray.models:fit_chest",
-        params={"width": 16, "epochs": 8, "batch": 32, "lr": 3e-3, "augment": True},
+        params={"width": 16, "epochs": 16, "batch": 32, "lr": 3e-3, "augment": True},
         datasets=("chestxray/*",),
         summary="a small residual network, trained from scratch in a minute or two on two CPU cores",
     )

@@ -5,14 +5,14 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from xbench.leaderboard import Board
 
-_PIPE_WIDTH = 160
+_PIPE_WIDTH = 180
 
 
 def console(stderr: bool = False) -> Console:
@@ -35,18 +35,39 @@ def print_boards(boards: "Sequence[Board]", primary: str) -> None:
     for board in boards:
         for model in dict.fromkeys(row.model for row in board.rows):
             view = pivot([row for row in board.rows if row.model == model], primary)
-            title = "; ".join([f"{board.title}, {model}", *view.classifier])
-            table = Table(title=Text(title), title_justify="left", header_style="bold")
-            for place, name in enumerate(view.header):
-                table.add_column(
-                    Text(name.replace("_", " ")), justify="left" if place == 1 else "right", no_wrap=place == 1
-                )
-            for cells in view.body:
-                style = "dim" if cells[1].endswith("†") or cells[1] == "chance" else None
-                table.add_row(*(Text(cell) for cell in cells), style=style)
-            out.print(table)
+            out.print(Text("; ".join([f"{board.title}, {model}", *view.classifier])))
+            # The widest form that fits: all intervals, the primary metric's, or the primary metric alone.
+            forms = [view.body, [_bare(cells) for cells in view.body]]
+            tables = [_board_table(view.header, body) for body in forms]
+            columns = [0, 1, 2, len(view.header) - 1]
+            tables.append(
+                _board_table([view.header[i] for i in columns], [[row[i] for i in columns] for row in view.body])
+            )
+            fitting = [table for table in tables if out.measure(table, options=_unbounded(out)).maximum <= out.width]
+            out.print((fitting or tables[-1:])[0])
+            if fitting[:1] != tables[:1]:
+                out.print(Text("the terminal is too narrow for all columns; table.md has them", style="dim"))
             for line in view.footnotes:
                 out.print(Text(line, style="dim"))
+
+
+def _board_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> Table:
+    table = Table(header_style="bold")
+    for name in header:
+        left = name == "explainer"
+        table.add_column(Text(name.replace("_", "\n")), justify="left" if left else "right", no_wrap=True)
+    for cells in body:
+        style = "dim" if cells[1].endswith("†") or cells[1] == "chance" else None
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    return table
+
+
+def _bare(cells: Sequence[str]) -> list[str]:
+    return [cell.partition(" ±")[0] for cell in cells]
+
+
+def _unbounded(out: Console) -> ConsoleOptions:
+    return out.options.update(max_width=10_000)
 
 
 def simple_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

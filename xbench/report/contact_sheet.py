@@ -65,12 +65,20 @@ def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, path: Pat
         )
     titles = ["image", *(cell.explainer.text if cell.explainer else "" for cell, _ in maps)]
     for axis, title in zip(grid[0], titles, strict=True):
-        axis.set_title("\n".join(textwrap.wrap(title.replace("/", "/ "), 14)), fontsize=6.5, pad=3)
+        axis.set_title(_heading(title), fontsize=6.5, pad=3)
     for axis in grid.flat:
         axis.set_axis_off()
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
+
+
+def _heading(title: str) -> str:
+    """Return a component's name on short lines: the package, then the name broken at underscores."""
+    package, slash, name = title.partition("/")
+    words = textwrap.wrap((name or package).replace("_", "_ ").replace("[", " ["), 13)
+    lines = [line.replace("_ ", "_") for line in words]
+    return "\n".join([package + slash, *lines] if slash else lines)
 
 
 def _image(axis: Any, picture: NDArray[Any]) -> None:
