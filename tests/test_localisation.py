@@ -176,8 +176,8 @@ def test_difference_precision_looks_where_the_counterfactual_differs_and_nowhere
     image = torch.full((3, 2, 4, 4), 0.5)
     counterfactual = image.clone()
     counterfactual[0, 1, 1, 1] += 0.5  # one channel is enough
-    counterfactual[0, 0, 2, 3] -= 1.01 / 255
-    counterfactual[0, :, 0, 0] += 0.99 / 255  # below what counts
+    counterfactual[0, 0, 2, 3] -= 2 / 255
+    counterfactual[0, :, 0, 0] += 1 / 255  # one grey level is rounding
     counterfactual[1, 0, :2] = 0
     mask = torch.zeros(3, 4, 4, dtype=torch.bool)
     mask[:, 3, 3] = True

@@ -25,7 +25,7 @@ def films():
 
 
 def ring(samples):
-    return np.abs(samples.counterfactual - samples.image)[:, 0] > 1 / 255
+    return np.abs(samples.counterfactual - samples.image)[:, 0] > 1.5 / 255
 
 
 def grown(masks, pixels):
