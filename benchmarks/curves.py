@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 import torchvision
-from xbench_mnist.models import s2
 
-from xbench.metrics.faithfulness import deletion, insertion
 from xbench.metrics.cost import device_name
+from xbench.metrics.faithfulness import deletion, insertion
 from xbench.models import Model
 from xbench.scene import Backdrop, Scene
 from xbench.seeds import sample_keys
 from xbench.tensors import Batch, Explanation
+from xbench_mnist.models import s2
 
 STEPS = 28
 
@@ -30,7 +30,7 @@ def case(name, device):
     if name == "mnist/s2 at 28":
         size = 64 if device.type == "cpu" else 1024
         return s2((1, 28, 28), tuple("0123456789"), epochs=1, samples_per_epoch=1), torch.rand(size, 1, 28, 28), size
-    size = 8 if device.type == "cpu" else 256
+    size = 4 if device.type == "cpu" else 256
     return torchvision.models.resnet18(weights=None), torch.rand(size, 3, 224, 224), size
 
 

@@ -37,6 +37,8 @@ def checked(found: object, batch: Batch) -> Explanation:
         raise InvalidMap(f"attribution has dtype {maps.dtype}; a floating-point one is needed")
     maps = maps.to(batch.image.device, torch.float32)
     if explanation.defined is not None:
+        if tuple(explanation.defined.shape) != (size,):
+            raise InvalidMap(f"defined has shape {tuple(explanation.defined.shape)}; ({size},) is needed")
         defined = explanation.defined.to(maps.device, torch.bool)
         maps = torch.where(defined[:, None, None], maps, torch.zeros_like(maps))
     bad = ~maps.isfinite().flatten(1).all(dim=1)

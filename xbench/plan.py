@@ -262,6 +262,10 @@ def _cell(
             missing |= {name: reason for name, _ in metric.scores()}
         else:
             metrics.append(metric)
+    if explainer and not metrics and not unsupported:
+        unsupported = "no metric of the run applies to it: " + (
+            "; ".join(dict.fromkeys(missing.values())) or "none is chosen"
+        )
     selection = chosen if explainer else everything
     definition: Json = {
         "schema": CONTENT_SCHEMA,

@@ -252,7 +252,11 @@ class Store:
     def sweep(self) -> None:
         """Remove what crashed writers left behind an hour ago or more."""
         now = time.time()
-        for stale in self.root.glob("records/*/*/.*.tmp"):
+        for stale in [
+            *self.root.glob("records/*/*/.*.tmp"),
+            *self.root.glob("samples/.*.tmp"),
+            *self.root.glob(".*.tmp"),
+        ]:
             with contextlib.suppress(OSError):
                 if now - stale.stat().st_mtime > 3600:
                     stale.unlink()

@@ -55,7 +55,7 @@ class Batch:
 
     @property
     def difference(self) -> Tensor | None:
-        """[B,H,W] bool: where the exact counterfactual differs by more than 1/255 in any channel (the ring)."""
+        """[B,H,W] bool: where the exact counterfactual differs by more than one grey level of 255 in any channel (the ring)."""
         if self.counterfactual is None:
             return None
         # Between one and two levels of an 8-bit image: at 1/255 itself, rounding would decide.

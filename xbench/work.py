@@ -285,8 +285,8 @@ class Columns:
         explanation = scene.explanation
         self._add("blank", scene.blank.to(torch.uint8))
         self._add("tied", scene.tied)
-        if explanation.defined is not None:
-            self._add("defined", explanation.defined.to(torch.uint8))
+        everywhere = torch.ones_like(scene.blank)
+        self._add("defined", everywhere if explanation.defined is None else explanation.defined.bool())
         kept = sum(len(part) for part in self._parts.get("gallery/attribution", []))
         if (room := GALLERY - kept) > 0:
             maps = explanation.attribution[:room]
@@ -316,6 +316,8 @@ class Columns:
             if value.shape != (len(scene.batch),):
                 raise ValueError(f"{key!r} has shape {tuple(value.shape)}; ({len(scene.batch)},) is needed")
             value = value.double()
+            if value.isinf().any():
+                raise ValueError(f"metric {component.spec.id!r} gave an infinite {key!r}; NaN stands for undefined")
             if undefined is not None:
                 value = value.masked_fill(undefined, float("nan"))
             self._add(f"{'chance' if part else 'score'}/{named[base]}", value)

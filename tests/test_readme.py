@@ -1,0 +1,47 @@
+"""README is true: what it tells a reader to type works, and what it shows is what the run made."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from xbench.config import make_config
+from xbench.plugins import discover
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^    \.venv/bin/xbench (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith("run ") and "--help" not in line])
+def test_every_run_command_resolves(command):
+    make_config(shlex.split(command)[1:], discover())
+
+
+def test_every_verb_is_shown():
+    assert {"run", "list", "status", "leaderboard", "export"} <= {line.split()[0] for line in COMMANDS}
+
+
+def test_the_make_targets_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make ([a-z]+)", README)) <= targets
+
+
+def test_the_table_shown_is_the_one_the_run_made():
+    table = (ROOT / "leaderboard/chestxray/table.md").read_text()
+    shown = [line for line in README.splitlines() if line.startswith("| ")]
+    assert len(shown) > 5
+    assert set(shown) <= set(table.splitlines())
+
+
+def test_every_link_leads_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.slow
+def test_the_python_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
