@@ -46,6 +46,7 @@ class Row:
     seeds: int = 1
     blank_rate: float | None = None
     target: str | None = None
+    device: str | None = None
     version: str = ""
     board: str = ""
 
@@ -174,6 +175,7 @@ def _cell_rows(
         **names,
         "control": bool(cell["explainer"] and cell["explainer"]["control"]),
         "seconds_per_image": sum(part["seconds"] for part in cost) / images if images else None,
+        "device": "; ".join(sorted({name for part in cost for name in part["devices"]})) or None,
         "seeds": len(members),
         "n": cell["n"] * len(members),
         "target": cell["target"],

@@ -123,7 +123,8 @@ def weighted_auroc(values: Array, positive: NDArray[np.bool_], weights: Array) -
 def rank_groups(estimates: Sequence[Estimate], higher_is_better: bool) -> list[int]:
     """Return each row's rank: 1 + the number of rows whose paired difference to it is better with 95 % confidence.
 
-    Rows that the data cannot separate share a rank. The intervals are not corrected for the number of comparisons.
+    Rows that the data cannot separate share a rank, and no row ranks behind one with a worse mean. The intervals are not
+    corrected for the number of comparisons.
     """
     tail = 100 * (1 - LEVEL) / 2
     sign = 1 if higher_is_better else -1
@@ -135,6 +136,11 @@ def rank_groups(estimates: Sequence[Estimate], higher_is_better: bool) -> list[i
             difference = difference[~np.isnan(difference)]
             better += bool(len(difference)) and bool(np.percentile(difference, tail) > 0)
         ranks.append(1 + better)
+    # A row with a narrow difference to the leaders may be beaten beyond doubt where a worse one with a wide difference is
+    # not: from the worst mean upwards, the best rank so far holds.
+    best = len(ranks)
+    for place in sorted(range(len(ranks)), key=lambda i: sign * estimates[i].mean):
+        best = ranks[place] = min(best, ranks[place])
     return ranks
 
 

@@ -117,6 +117,9 @@ def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
         blank = next((row.blank_rate for row in rest if row.explainer == name and row.blank_rate), None)
         if blank:
             lines.append(f"{name}: {blank:.1%} of its maps are blank (the same value everywhere)")
+    devices = sorted({row.device for row in rest if row.device})
+    if devices:
+        lines.append(f"s/image: the explanation alone, on {'; '.join(devices)}")
     seeds = max((row.seeds for row in rest), default=1)
     if seeds > 1:
         lines.append(f"{seeds} seeds pooled; intervals draw seeds, then samples within them")
