@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
@@ -116,6 +116,7 @@ def obtain_fit(
     key: str,
     definition: Mapping[str, Any],
     train: Callable[[Path], tuple[Mapping[str, Tensor], Mapping[str, Any]]],
+    waiting: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Return the fit of this key, training it first where the cache has none.
 
@@ -127,12 +128,20 @@ def obtain_fit(
         What the key is the hash of; stored beside the weights.
     train
         Called with the fit's folder; returns the state dict and notes for the record.
+    waiting
+        Called once where another process is training the same at this moment.
     """
     if found := load_fit(key):
         return found
     folder = fit_folder(key)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
         if found := load_fit(key):  # another process trained it while we waited
             return found
         start = time.monotonic()
@@ -148,6 +157,8 @@ def obtain_fit(
         write_atomic(folder / "weights.safetensors", raw)
         write_atomic(folder / "fit.json", json.dumps(info, indent=1, sort_keys=True).encode())
         (folder / "checkpoint.pt").unlink(missing_ok=True)
+    finally:
+        lock.release()
     found = load_fit(key)
     if found is None:
         raise OSError(f"the fit just written to {folder} cannot be read back")

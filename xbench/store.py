@@ -141,6 +141,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.damaged: list[Path] = []
+        self._whole: set[tuple[str, int]] = set()
 
     def folder(self, key: str) -> Path:
         """Return where a cell's files are."""
@@ -198,8 +199,13 @@ class Store:
         return None if found is None else (str(found.get("status")), str(found.get("reason")))
 
     def committed(self, key: str, part: int) -> bool:
-        """Say whether a slice is there and whole; a damaged one is noted in ``damaged`` and counts as missing."""
-        return self._slice(key, part) is not None
+        """Say whether a slice is there and whole; a damaged one is noted in ``damaged`` and counts as missing.
+
+        Each slice is read and hashed once in a Store's life.
+        """
+        if (key, part) not in self._whole and self._slice(key, part) is not None:
+            self._whole.add((key, part))
+        return (key, part) in self._whole
 
     def read(self, key: str) -> Record:
         """Return what is committed of a cell. Raises XbenchError where its definition is damaged."""

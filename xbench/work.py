@@ -92,7 +92,12 @@ class Worker:
     def _fit(self, task: FitTask) -> None:
         start = time.monotonic()
         try:
-            obtain_fit(task.key, task.definition, lambda folder: self._train(task, folder))
+            obtain_fit(
+                task.key,
+                task.definition,
+                lambda folder: self._train(task, folder),
+                lambda: self.emit(Note(f"{task.label}: another process is training it; waiting for its weights")),
+            )
         except Exception as error:
             write_atomic(fit_folder(task.key) / "failure.txt", traceback.format_exc().encode())
             self.emit(FitDone(task.key, time.monotonic() - start, _line(error)))

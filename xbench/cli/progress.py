@@ -52,7 +52,7 @@ class Progress:
     def __enter__(self) -> "Progress":
         if self.total and not self.quiet and sys.stderr.isatty():
             self.bars = Bars(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),

@@ -46,7 +46,7 @@ def print_boards(boards: "Sequence[Board]", primary: str) -> None:
             fitting = [table for table in tables if out.measure(table, options=_unbounded(out)).maximum <= out.width]
             out.print((fitting or tables[-1:])[0])
             if fitting[:1] != tables[:1]:
-                out.print(Text("the terminal is too narrow for all columns; table.md has them", style="dim"))
+                out.print(Text("the terminal is too narrow for all intervals; table.md has them", style="dim"))
             for line in view.footnotes:
                 out.print(Text(line, style="dim"))
 
