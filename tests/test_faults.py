@@ -42,6 +42,24 @@ def test_hanging_and_dying_explainers_cost_their_own_cells_only(tmp_path):
     assert {key: scores(run)[key] for key in scores(alone)} == scores(alone)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+def test_a_child_that_a_hanging_explainer_leaves_does_not_hold_up_the_run(tmp_path):
+    start = time.monotonic()
+    names = "fake/forks,fake/weights"
+    run = api.run("blobs", out=tmp_path / "run", device="cpu", explainer=names, budget=2, limit=10)
+    assert time.monotonic() - start < 50
+    status = {row.explainer: row.status for row in run.rows if row.metric == "deletion"}
+    assert status == {"fake/forks": "timeout", "fake/weights": "ok"}
+
+
+def test_a_module_in_the_working_folder_does_not_shadow_a_plugin(tmp_path, monkeypatch):
+    (tmp_path / "xbench_fake").mkdir()
+    (tmp_path / "xbench_fake" / "__init__.py").write_text("raise RuntimeError('the wrong one')")
+    (tmp_path / "queue.py").write_text("raise RuntimeError('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    assert api.run("blobs", out=tmp_path / "run", device="cpu", explainer="fake/weights", limit=10).failures == []
+
+
 def test_the_number_of_workers_changes_no_score(tmp_path):
     one = api.run("blobs", out=tmp_path / "1", device="cpu", workers=1, limit=150)
     two = api.run("blobs", out=tmp_path / "2", device="cpu", workers=2, limit=150)

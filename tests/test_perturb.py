@@ -65,7 +65,7 @@ def make_batch(image, ids=None, target=None):
 
 
 def additive_scene(weight, image, maps, **options):
-    backdrop = Backdrop(Raw(Additive(weight)), make_batch(image), MEAN[: image.shape[1]])
+    backdrop = Backdrop(Raw(Additive(weight), link="sigmoid"), make_batch(image), MEAN[: image.shape[1]])
     return Scene(backdrop, Explanation(maps), **options)
 
 

@@ -93,7 +93,7 @@ def test_undefined_explanations_are_counted_not_scored(tmp_path):
 
 
 def test_one_broken_explainer_costs_its_own_cells_only(tmp_path):
-    broken = ["raises", "nan", "shape", "integers", "touches", "hooks", "refuses", "no_factory"]
+    broken = ["raises", "nan", "shape", "integers", "touches", "hooks", "refuses", "no_factory", "complains"]
     alone = go(tmp_path / "alone", explainer="fake/weights,fake/noise")
     names = ["fake/weights", *(f"fake/{name}" for name in broken), "fake/noise"]
     run = go(tmp_path / "run", explainer=",".join(names))
@@ -206,3 +206,85 @@ def test_a_target_that_is_no_class_is_refused_with_a_hint(tmp_path):
 def test_a_device_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(XbenchError, match="device=cuda:99"):
         api.run("blobs", out=tmp_path / "run", executor="inline", device="cuda:99")
+
+
+def test_an_explainer_without_any_answer_has_rows_without_numbers(tmp_path):
+    run = go(tmp_path / "run", explainer="fake/nowhere,fake/weights")
+    rows = [row for row in run.rows if row.explainer == "fake/nowhere"]
+    assert {row.status for row in rows} == {"undefined"}
+    assert all(row.mean is None and row.blank_rate is None for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("metric", "reason"),
+    [
+        ("forgetful", "did not return forgetful.chance"),
+        ("endless", "infinite 'endless'"),
+        ("unbounded", "outside its bounds 0 to 1"),
+        ("meddling", "changed the images"),
+    ],
+)
+def test_a_broken_metric_is_named_in_the_reason(tmp_path, metric, reason):
+    run = go(tmp_path / "run", explainer="fake/weights", metric=f"deletion,{metric}")
+    ((_, status, told),) = run.failures
+    assert status == "error"
+    assert reason in told
+    assert metric in told or metric == "meddling"
+
+
+def test_noise_from_torchs_own_generator_is_the_same_after_a_resume(tmp_path):
+    go(tmp_path / "run", explainer="fake/torchs_own", limit=150)
+    victim = sorted((tmp_path / "run" / "records").rglob("00001.safetensors"))[-1]
+    content = victim.read_bytes()
+    victim.unlink()
+    again = go(tmp_path / "run", explainer="fake/weights,fake/torchs_own", limit=150)
+    assert again.outcome.computed > 0
+    assert victim.read_bytes() == content
+
+
+def test_a_wrapper_reads_the_map_as_the_wrapped_explainer_means_it(tmp_path):
+    run = go(tmp_path / "run", explainer="fake/weights,fake/background,fake/halved[of=fake/background]")
+    found = {row.explainer: row.mean for row in run.rows if row.metric == "localisation_precision"}
+    assert found["fake/background"] == pytest.approx(found["fake/weights"])
+    assert found["fake/halved[of=fake/background]"] == pytest.approx(found["fake/weights"])
+
+
+def test_a_wrapper_of_what_must_be_trained_is_unsupported(tmp_path):
+    run = go(tmp_path / "run", explainer="fake/halved[of=fake/trained],fake/weights")
+    row = next(row for row in run.rows if row.explainer == "fake/halved[of=fake/trained]")
+    assert row.status == "unsupported"
+    assert "which is trained" in row.reason
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(tmp_path):
+    from xbench.api import _alone
+
+    with _alone(tmp_path / "run"), pytest.raises(XbenchError, match="another run is writing"):
+        go(tmp_path / "run")
+    assert go(tmp_path / "run").failures == []
+
+
+def test_a_damaged_table_of_samples_is_written_again(tmp_path):
+    first = go(tmp_path / "run")
+    for path in (tmp_path / "run" / "samples").iterdir():
+        path.write_bytes(path.read_bytes()[:-9])
+    same(scores(first), scores(go(tmp_path / "run")))
+
+
+def test_one_sample_has_a_score_but_no_interval(tmp_path):
+    run = go(tmp_path / "run", limit=1)
+    row = next(row for row in run.rows if row.explainer == "controls/oracle" and row.metric == "deletion")
+    assert row.mean is not None
+    assert row.low is row.high is None
+    assert {row.rank for row in run.rows if row.metric == "deletion" and row.mean is not None} == {1}
+
+
+def test_a_key_holds_how_a_map_is_read(fakes):
+    from dataclasses import replace
+
+    from xbench.components import resolve
+    from xbench.plugins import discover
+
+    one = resolve("explainer", "fake/weights", discover(), [])
+    other = replace(one, spec=replace(one.spec, polarity="positive"))
+    assert one.definition() != other.definition()

@@ -49,6 +49,8 @@ def checked(found: object, batch: Batch) -> Explanation:
         image = image.detach().to(batch.image)
         if image.shape != batch.image.shape:
             raise InvalidMap(f"counterfactual has shape {tuple(image.shape)}; {tuple(batch.image.shape)} is needed")
+        if explanation.defined is not None:
+            image = torch.where(defined[:, None, None, None], image, batch.image)
         if not (image.isfinite().all() and image.min() >= 0 and image.max() <= 1):
             raise InvalidMap("counterfactual leaves [0,1]")
     return replace(explanation, attribution=maps, counterfactual=image)

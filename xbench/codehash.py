@@ -29,8 +29,9 @@ def code_hash(factory: str) -> str:
         name = waiting.pop()
         if name in seen or (source := _source(name)) is None:
             continue
-        seen[name] = _digest(source)
-        waiting += _siblings(source, name)
+        stamp = source.stat().st_mtime_ns  # an author edits while a session goes on
+        seen[name] = _digest(source, stamp)
+        waiting += _siblings(source, stamp, name)
     if not seen:
         return "none"
     return hashlib.sha256("\n".join(f"{name} {seen[name]}" for name in sorted(seen)).encode()).hexdigest()[:16]
@@ -55,13 +56,13 @@ def _source(module: str) -> Path | None:
 
 
 @functools.cache
-def _tree(source: Path) -> ast.Module:
+def _tree(source: Path, stamp: int) -> ast.Module:
     return ast.parse(source.read_bytes())
 
 
 @functools.cache
-def _digest(source: Path) -> str:
-    return hashlib.sha256("".join(_shape(_tree(source))).encode()).hexdigest()
+def _digest(source: Path, stamp: int) -> str:
+    return hashlib.sha256("".join(_shape(_tree(source, stamp))).encode()).hexdigest()
 
 
 def _shape(node: object) -> Iterator[str]:
@@ -92,11 +93,11 @@ def _is_docstring(first: list[ast.AST]) -> bool:
 
 
 @functools.cache
-def _siblings(source: Path, module: str) -> tuple[str, ...]:
+def _siblings(source: Path, stamp: int, module: str) -> tuple[str, ...]:
     """Return the names imported by a module that may be modules of its own top-level package."""
     top, is_package = module.partition(".")[0], source.name == "__init__.py"
     found: list[str] = []
-    for node in ast.walk(_tree(source)):
+    for node in ast.walk(_tree(source, stamp)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -46,6 +46,9 @@ class Component:
             "params": {name: param for name, param in self.params.items() if name != "of" or not self.of},
             "code": code_hash(self.spec.factory),
         }
+        for name in ("polarity", "link"):
+            if hasattr(self.spec, name):
+                value[name] = getattr(self.spec, name)
         if fit := getattr(self.spec, "fit", None):
             value["fit_code"] = code_hash(fit)
         if self.checkpoint is not None:

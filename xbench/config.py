@@ -126,7 +126,6 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
         named = bool(getattr(options, kind))
         if suite or named:
             found[kind] = expand(kind, given, registry, mistakes)
-    seeds = settings.get("seed", [0])
     if options.executor not in registry.executors:
         hint = did_you_mean(options.executor, registry.executors) or f"; one of {', '.join(registry.executors)}"
         mistakes.append(f"executor {options.executor!r} is not installed{hint} (xbench list executors)")
@@ -149,7 +148,7 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
         metrics=metrics,
         primary=primary if primary in names else next(iter(names), ""),
         target=str(settings.get("target", "predicted")),
-        seeds=tuple(dict.fromkeys(seeds if isinstance(seeds, list) else [seeds])),
+        seeds=tuple(dict.fromkeys(settings["seed"])),
         limit=settings.get("limit"),
         batch=options.batch,
         device=options.device,
@@ -229,8 +228,8 @@ def _suite(
     for key in suite.keys() - _SUITE_KEYS:
         mistakes.append(f"{path}: unknown key {key!r}{did_you_mean(str(key), _SUITE_KEYS)}")
     for key in ("version", "data", "models", "explainers", "metrics", "protocols"):
-        if key not in suite:
-            mistakes.append(f"{path}: the key {key!r} is missing")
+        if not suite.get(key):
+            mistakes.append(f"{path}: the key {key!r} is missing or empty")
     protocols = suite.get("protocols") or {}
     for name, changes in protocols.items():
         for key in (changes or {}).keys() - _PROTOCOL_KEYS:
@@ -257,6 +256,14 @@ def _merge(options: Options, suite: Mapping[str, Any], path: str, mistakes: list
             settings[key] = getattr(options, key)
     if options.no_limit:
         settings["limit"] = None
+    try:
+        if settings.get("limit") is not None:
+            settings["limit"] = max(1, int(str(convert_scalar(settings["limit"], int, ""))))
+        seeds = settings.get("seed", [0])
+        seeds = seeds if isinstance(seeds, list) else [seeds]
+        settings["seed"] = [int(str(convert_scalar(seed, int, ""))) for seed in seeds]
+    except ValueError as error:
+        mistakes.append(f"{path}: {error}")
     return settings
 
 

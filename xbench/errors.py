@@ -12,6 +12,10 @@ class XbenchError(Exception):
         self.lines = lines
 
 
+class CannotWrite(XbenchError):
+    """A folder or a disk that refuses: the one error that ends a run, for no result could be kept."""
+
+
 class Unsupported(Exception):
     """Raised by a component for what it cannot do by nature; the cell gets status `unsupported` and this reason."""
 

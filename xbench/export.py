@@ -25,10 +25,7 @@ def score_lines(store: Store, keys: Iterable[str]) -> Iterator[tuple[object, ...
         for name in (name for name in record.arrays if name.startswith("score/")):
             values = record.arrays[name]
             for row, sample in enumerate(table["ids"]):
-                named = (
-                    classes[table["labels"][row]],
-                    classes[record.arrays["predicted"][row]],
-                    classes[record.arrays["target"][row]],
-                )
+                explained = classes[record.arrays["target"][row]] if "target" in record.arrays else ""
+                named = (classes[table["labels"][row]], classes[record.arrays["predicted"][row]], explained)
                 value = "" if np.isnan(values[row]) else repr(float(values[row]))
                 yield (*place, sample, table["groups"][row], *named, name.removeprefix("score/"), value)

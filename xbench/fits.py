@@ -148,14 +148,14 @@ def obtain_fit(
         state, notes = train(folder)
         raw = to_safetensors(_contiguous(state))
         info = {
+            **notes,
             "key": key,
             "definition": definition,
             "sha256": hashlib.sha256(raw).hexdigest(),
             "seconds": round(time.monotonic() - start, 3),
-            **notes,
         }
         write_atomic(folder / "weights.safetensors", raw)
-        write_atomic(folder / "fit.json", json.dumps(info, indent=1, sort_keys=True).encode())
+        write_atomic(folder / "fit.json", json.dumps(info, indent=1, sort_keys=True, default=str).encode())
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     finally:
         lock.release()

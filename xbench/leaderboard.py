@@ -168,6 +168,7 @@ def _cell_rows(
     cost = [record.cost for record in members]
     images = sum(part["images"] for part in cost)
     blanks = [_of_defined("blank", record) for record in members if "blank" in record.arrays]
+    blank = np.concatenate(blanks) if blanks else np.empty(0)
     common: Json = {
         "suite": cell["suite"],
         "data": cell["data"]["text"],
@@ -179,7 +180,7 @@ def _cell_rows(
         "seeds": len(members),
         "n": cell["n"] * len(members),
         "target": cell["target"],
-        "blank_rate": float(np.mean(np.concatenate(blanks))) if blanks else None,
+        "blank_rate": float(blank.mean()) if len(blank) else None,
     }
     same_samples = [cell["samples"], cell["target"], [record.definition["seed"] for record in members]]
     for metric in cell["metrics"]:
@@ -195,6 +196,10 @@ def _cell_rows(
             chance = score["chance"] if isinstance(score["chance"], (int, float)) else None
             if broken:
                 yield _without(facts, broken.status, broken.reason, chance), None, ""
+                continue
+            wanted = [f"score/{score['name']}"] + [f"chance/{score['name']}"] * (score["chance"] == "per_sample")
+            if absent := [name for name in wanted for record in members if name not in record.arrays]:
+                yield _without(facts, "error", f"the records hold no {absent[0]}", chance), None, ""
                 continue
             columns = [record.arrays[f"score/{score['name']}"] for record in members]
             if score["aggregate"] == "auroc":

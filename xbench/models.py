@@ -71,6 +71,8 @@ class Model:
         if out.ndim != 2:
             raise ValueError(f"the model gave logits of shape {tuple(out.shape)}; [batch, classes] is needed")
         if out.shape[1] == 1:
+            if self.link != "sigmoid":
+                raise ValueError("a net with one logit needs the model declared with link='sigmoid'")
             out = torch.cat([-out, out], dim=1)
         if out.requires_grad:
             out.register_hook(self._count_backward)

@@ -105,6 +105,8 @@ def perturbed_scores(
     -------
     [B,len(counts)] float32.
     """
+    if not counts:
+        return image.new_zeros(len(image), 0)
     size, _, height, width = image.shape
     place = rank.view(1, size, 1, height, width)
     copies = max(1, batch_size // size)
@@ -112,4 +114,4 @@ def perturbed_scores(
     for part in torch.tensor(list(counts), dtype=torch.int32, device=image.device).split(copies):
         changed = torch.where(place < part.view(-1, 1, 1, 1, 1), fill[None], image[None])
         found.append(score(changed.flatten(0, 1), len(part)).view(len(part), size))
-    return torch.cat(found).T if found else image.new_zeros(size, 0)
+    return torch.cat(found).T

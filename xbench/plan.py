@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from xbench.codehash import code_hash
 from xbench.components import Component, import_attr, needs_unmet
 from xbench.config import RunConfig
 from xbench.data import Dataset, Index, Selection, select
@@ -17,6 +18,7 @@ from xbench.store import Json, Store, content_key, slice_size
 MODEL_LEVEL_LIMIT = 10_000
 """The most test samples on which a classifier itself (accuracy, AUROC) is measured, whatever the run's ``limit``."""
 
+# Raised whenever the harness's own part in a number changes: choice of targets, mean colour, what is stored (work.py).
 CONTENT_SCHEMA = 1
 
 
@@ -250,7 +252,7 @@ def _cell(
     if explainer:
         assert isinstance(explainer.spec, ExplainerSpec)
         gives, control = explainer.spec.gives, explainer.spec.control
-        unsupported = refused or needs_unmet(explainer.spec, model_spec, data_spec.has, len(test.classes))
+        unsupported = refused or _unmet(explainer, model_spec, data_spec, len(test.classes))
     metrics: list[Component] = []
     missing: dict[str, str] = {}
     for metric in config.metrics:
@@ -298,6 +300,20 @@ def _cell(
         missing=missing,
         unsupported=unsupported,
     )
+
+
+def _unmet(explainer: Component, model: ModelSpec, data: DatasetSpec, n_classes: int) -> str:
+    """Return why an explainer, or one that it wraps, cannot work here, or an empty string."""
+    assert isinstance(explainer.spec, ExplainerSpec)
+    reason = needs_unmet(explainer.spec, model, data.has, n_classes)
+    if not reason and explainer.of:
+        assert isinstance(explainer.of.spec, ExplainerSpec)
+        reason = _unmet(explainer.of, model, data, n_classes)
+        if not reason and explainer.of.spec.fit:
+            reason = (
+                f"wraps {explainer.of.spec.id}, which is trained; only explainers without a training can be wrapped"
+            )
+    return reason
 
 
 def _facts(metric: Component) -> list[Json]:
@@ -358,6 +374,8 @@ def _add_fit(
     definition: Json = {
         "schema": CONTENT_SCHEMA,
         "component": {name: value for name, value in component.definition().items() if name != "checkpoint"},
+        "data": {name: value for name, value in config.data.definition().items() if name != "params"},
+        "training": code_hash("xbench.training:train_classifier"),
         "train": train.digest,
         "valid": valid.digest,
         "classes": list(test.classes),

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xbench import perturb
+import xbench.perturb as perturb
 from xbench.models import Model
 from xbench.tensors import Batch, Explanation
 

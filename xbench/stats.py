@@ -96,6 +96,8 @@ class Bootstrap:
             yield np.bincount(flat, minlength=rows * self.n_groups).reshape(rows, self.n_groups).astype(float)
 
     def _summary(self, mean: float, draws: Array, columns: Sequence[Array]) -> Estimate:
+        if self.n_groups < 2:
+            draws = np.full_like(draws, np.nan)  # one patient says nothing about the spread between patients
         known = draws[~np.isnan(draws)]
         tail = 100 * (1 - LEVEL) / 2
         low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (np.nan, np.nan)

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as to_bytes
 
-from xbench.errors import XbenchError
+from xbench.errors import CannotWrite, XbenchError
 
 SCHEMA = 1
 Arrays = dict[str, NDArray[Any]]
@@ -76,7 +76,7 @@ def slice_size(n: int) -> int:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
 
-    Raises XbenchError, naming the path, where the disk or the permissions forbid it.
+    Raises CannotWrite, naming the path, where the disk or the permissions forbid it.
     """
     # Not mkstemp, whose files only their owner may read: folders of results are shared.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -91,7 +91,7 @@ def write_atomic(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise XbenchError(
+        raise CannotWrite(
             f"cannot write {path}: {error.strerror or error}; what was committed before is intact"
         ) from error
 
@@ -100,7 +100,9 @@ def _sync_folder(folder: Path) -> None:
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            # Some network file systems refuse this; the rename itself has succeeded.
+            with contextlib.suppress(OSError):
+                os.fsync(handle)
         finally:
             os.close(handle)
 
@@ -168,8 +170,13 @@ class Store:
             raise XbenchError(f"{path} is missing or damaged: its content does not hash to its name; delete its folder")
         return found
 
-    def commit(self, key: str, part: int, arrays: Arrays, weights: str | None, cost: Json) -> None:
-        """Commit one slice: arrays first, the head last."""
+    def commit(
+        self, key: str, part: int, arrays: Arrays, weights: str | None, cost: Json, trained: str | None = None
+    ) -> None:
+        """Commit one slice: arrays first, the head last.
+
+        ``weights`` and ``trained`` are the SHA-256 of the model's and of the explainer's weights, where they were fitted.
+        """
         folder, name = self.folder(key), f"{part:05d}"
         raw = to_bytes({name: np.ascontiguousarray(value) for name, value in sorted(arrays.items())})
         head: Json = {
@@ -178,6 +185,7 @@ class Store:
             "slice": part,
             "arrays": hashlib.sha256(raw).hexdigest(),
             "weights": weights,
+            "explainer_weights": trained,
         }
         head["digest"] = content_key(head)
         write_atomic(folder / f"{name}.safetensors", raw)
@@ -220,7 +228,7 @@ class Store:
                 "mixed_weights",
                 "its slices were scored on different weights; delete its folder and run again",
             )
-        weights = parts[0][1] if parts else None
+        weights = parts[0][1][0] if parts else None
         costs = [cost for _, _, cost in parts]
         return Record(
             key, definition, status, reason, _join([a for a, _, _ in parts]), len(parts), weights, _total(costs)
@@ -229,8 +237,9 @@ class Store:
     def write_samples(self, digest: str, table: Json) -> None:
         """Write the samples' table (ids, labels, groups), once."""
         path = self.root / "samples" / f"{digest}.json"
-        if not path.exists():
-            write_atomic(path, canonical(table))
+        raw = canonical(table)
+        if not path.exists() or path.read_bytes() != raw:
+            write_atomic(path, raw)
 
     def write_gallery(self, digest: str, images: Arrays) -> None:
         """Write the first samples' images and truth."""
@@ -246,7 +255,7 @@ class Store:
 
     def has_gallery(self, digest: str) -> bool:
         """Say whether the first images of these samples are stored."""
-        return (self.root / "samples" / f"{digest}.safetensors").exists()
+        return bool(self.gallery(digest))
 
     def gallery(self, digest: str) -> Arrays:
         """Return the first images and their truth, or nothing."""
@@ -267,7 +276,7 @@ class Store:
                 if now - stale.stat().st_mtime > 3600:
                     stale.unlink()
 
-    def _slice(self, key: str, part: int) -> tuple[Arrays, str | None, Json] | None:
+    def _slice(self, key: str, part: int) -> tuple[Arrays, tuple[str | None, str | None], Json] | None:
         stem = self.folder(key) / f"{part:05d}"
         path = stem.with_suffix(".json")
         if not path.exists():
@@ -282,8 +291,9 @@ class Store:
             raw = arrays.read_bytes()
             if hashlib.sha256(raw).hexdigest() != head["arrays"]:
                 raise ValueError
-            return parse_arrays(raw), head["weights"], _read_json(stem.with_suffix(".cost.json")) or {}
-        except (OSError, ValueError, SafetensorError):
+            weights = head["weights"], head["explainer_weights"]
+            return parse_arrays(raw), weights, _read_json(stem.with_suffix(".cost.json")) or {}
+        except (OSError, ValueError, KeyError, SafetensorError):
             self.damaged.append(arrays)
             return None
 

@@ -55,11 +55,7 @@ class Pivot:
 def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
     """Arrange rows, ordered by the primary metric (the first one with numbers if none is named)."""
     own = [row for row in rows if row.explainer is None]
-    classifier = [
-        f"{row.metric} {row.mean:.3f} [{row.low:.3f}, {row.high:.3f}] on {row.n_scored}"
-        for row in own
-        if row.mean is not None
-    ]
+    classifier = [f"{row.metric} {_cell(row, True)} on {row.n_scored}" for row in own if row.mean is not None]
     classifier += [f"{row.metric}: {row.status} ({row.reason})" for row in own if row.mean is None]
     rest = [row for row in rows if row.explainer is not None]
     metrics = list(dict.fromkeys(row.metric for row in rest))
@@ -91,8 +87,10 @@ def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
 
 
 def _cell(row: Row | None, with_interval: bool) -> str:
-    if row is None or row.mean is None or row.low is None or row.high is None:
+    if row is None or row.mean is None:
         return row.status if row and row.status != "ok" else "-"
+    if row.low is None or row.high is None:
+        return f"{row.mean:.3f}"
     if with_interval:
         return f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
     return f"{row.mean:.3f} ±{(row.high - row.low) / 2:.3f}"

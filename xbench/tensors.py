@@ -86,8 +86,8 @@ class Batch:
 def make_batch(samples: Samples, ids: tuple[str, ...], labels: Tensor, seed: int, n_classes: int) -> Batch:
     """Return samples as a CPU batch whose target is still the label."""
 
-    def tensor(array: object) -> Tensor | None:
-        return None if array is None else torch.as_tensor(array)
+    def tensor(array: object, dtype: torch.dtype) -> Tensor | None:
+        return None if array is None else torch.as_tensor(array, dtype=dtype)
 
     image = torch.as_tensor(samples.image, dtype=torch.float32)
     return Batch(
@@ -97,10 +97,10 @@ def make_batch(samples: Samples, ids: tuple[str, ...], labels: Tensor, seed: int
         target=labels,
         keys=sample_keys(seed, ids),
         counter_target=1 - labels if n_classes == 2 else None,
-        mask=tensor(samples.mask),
-        mask_class=tensor(samples.mask_class),
-        counterfactual=tensor(samples.counterfactual),
-        shortcut=tensor(samples.shortcut),
+        mask=tensor(samples.mask, torch.bool),
+        mask_class=tensor(samples.mask_class, torch.int64),
+        counterfactual=tensor(samples.counterfactual, torch.float32),
+        shortcut=tensor(samples.shortcut, torch.bool),
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from xbench.checks import InvalidMap, ModelTouched, checked, compare, fingerprint
 from xbench.components import Component, import_attr
 from xbench.data import Dataset
-from xbench.errors import Unsupported, XbenchError, did_you_mean
+from xbench.errors import CannotWrite, Unsupported, XbenchError, did_you_mean
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fits import FitContext, load_fit, obtain_fit
 from xbench.metrics.cost import Meter
@@ -24,7 +24,7 @@ from xbench.models import Model
 from xbench.plan import FitTask, Job, Unit, open_dataset
 from xbench.scene import Backdrop, Curve, Scene
 from xbench.seeds import stable_int
-from xbench.specs import ExplainerSpec, ModelSpec
+from xbench.specs import UNBOUNDED, ExplainerSpec, ModelSpec
 from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, write_atomic
 from xbench.tensors import Batch, make_batch
 
@@ -128,8 +128,11 @@ class Worker:
         return import_attr(spec.fit)(context), context.notes
 
     def _unit(self, unit: Unit) -> None:
+        stage: Stage | None
         try:
             stage = self._stage(unit)
+        except CannotWrite:
+            raise
         except Exception as error:
             for job in unit.jobs:
                 self._give_up(job.key, unit, "error", f"before any explainer ran: {_line(error)}")
@@ -138,6 +141,8 @@ class Worker:
             self.emit(JobStarted(job.key, unit.part))
             status, reason = "ok", ""
             try:
+                if stage is None:
+                    stage = self._stage(unit)
                 self._job(job, unit, stage)
             except Unsupported as error:
                 status, reason = "unsupported", _line(error, name=False)
@@ -147,17 +152,18 @@ class Worker:
                 status, reason = "error", _line(error, name=False)
             except torch.OutOfMemoryError:
                 status, reason = "oom", f"out of memory with one image a pass on {self.device}"
-            except XbenchError:
-                raise  # the folder cannot be written: no cell's fault
+            except CannotWrite:
+                raise  # no cell's fault, and nothing more could be kept
             except Exception as error:
                 status, reason = "error", _line(error)
             if status == "ok":
                 self.emit(JobDone(job.key, unit.part, len(unit.ids)))
                 continue
             self._give_up(job.key, unit, status, reason, traceback.format_exc() if status == "error" else "")
+            # Whatever it left behind goes before the next one starts.
             self._explainers.clear()
             self._models.clear()
-            stage = self._stage(unit)
+            stage = None
 
     def _give_up(self, key: str, unit: Unit, status: str, reason: str, detail: str = "") -> None:
         self.store.fail(key, status, reason, detail)
@@ -169,7 +175,7 @@ class Worker:
         samples = dataset.load(unit.ids)
         labels = torch.tensor(unit.labels, dtype=torch.int64)
         batch = make_batch(samples, unit.ids, labels, unit.seed, len(unit.classes)).to(self.device)
-        logits = _clean_logits(model, batch)
+        logits = _clean_logits(model, batch, unit.classes)
         batch = batch.with_target(_targets(unit.target, batch, logits, unit.classes))
         return Stage(model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module))
 
@@ -192,7 +198,7 @@ class Worker:
             self.store.write_gallery(unit.samples_digest, _gallery(stage.batch))
         if not (unit.part == 0 and job.explainer):
             arrays = {name: value for name, value in arrays.items() if not name.startswith("gallery/")}
-        self.store.commit(job.key, unit.part, arrays, stage.weights, cost)
+        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, self._trained(job))
 
     def _score(self, job: Job, stage: Stage, size: int) -> tuple[Arrays, dict[str, Any]]:
         stage.model.batch_size = size
@@ -200,7 +206,7 @@ class Worker:
         wanted = [curve for _, metric in metrics for curve in getattr(metric, "wanted", ())]
         meter = Meter(stage.model)
         start = time.perf_counter()
-        columns = Columns()
+        columns, images = Columns(), stage.batch.image._version
         for backdrop in stage.parts(size):
             scene = Scene(backdrop)
             if job.explainer:
@@ -208,9 +214,15 @@ class Worker:
                 columns.add_maps(scene)
             columns.add_predictions(scene)
             for component, metric in metrics:
-                columns.add_scores(component, metric(scene), scene)
-        if job.explainer:
-            compare(stage.untouched, stage.model.module)
+                try:
+                    columns.add_scores(component, metric(scene), scene)
+                except torch.OutOfMemoryError:
+                    raise
+                except Exception as error:
+                    raise RuntimeError(f"metric {component.text}: {_line(error)}") from error
+        compare(stage.untouched, stage.model.module)
+        if stage.batch.image._version != images:
+            raise RuntimeError("a metric changed the images in place; it must leave them as they were")
         cost = {**meter.total(), "scoring_seconds": time.perf_counter() - start - meter.seconds}
         return columns.arrays(), cost
 
@@ -221,9 +233,21 @@ class Worker:
             self._explainers[job.key] = self._explainer(job.explainer, job.explainer_fit, backdrop.model)
         explainer = self._explainers[job.key]
         given = backdrop.batch.clone()
+        # For explainers that draw from torch's own generator: a resumed run then draws the same.
+        torch.manual_seed(stable_int("explainer", job.key, given.sample_id[0]))
         with meter.explaining(len(given)), torch.enable_grad():
             found = explainer(given)
-        return Scene(backdrop, checked(found, backdrop.batch), job.explainer.spec.polarity, wanted)
+        innermost = job.explainer
+        while innermost.of:
+            innermost = innermost.of
+        assert isinstance(innermost.spec, ExplainerSpec)
+        return Scene(backdrop, checked(found, backdrop.batch), innermost.spec.polarity, wanted)
+
+    def _trained(self, job: Job) -> str | None:
+        if not job.explainer_fit:
+            return None
+        found = load_fit(job.explainer_fit)
+        return found.sha256 if found else None
 
     def _explainer(self, component: Component, fit: str | None, model: Model) -> Callable[[Batch], object]:
         extra: dict[str, Any] = {name: value for name, value in component.params.items() if name != "of"}
@@ -264,12 +288,15 @@ class Worker:
     def _mean(self, dataset: Dataset, unit: Unit) -> Tensor:
         """Return [C]: the mean colour over at most 256 test samples, evenly spread; kept in the cache."""
         path = cache_folder() / "means" / f"{content_key([unit.data.definition(), unit.data_digest])}.json"
-        if not path.exists():
+        try:
+            return torch.tensor(json.loads(path.read_text()), dtype=torch.float32, device=self.device)
+        except (OSError, ValueError, TypeError):  # not there yet, or damaged
             ids = dataset.index("test").ids
             chosen = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, 256).round().astype(int))]
             colour = dataset.load(chosen).image.mean(axis=(0, 2, 3), dtype=np.float64)
-            write_atomic(path, json.dumps([round(float(value), 6) for value in colour]).encode())
-        return torch.tensor(json.loads(path.read_text()), dtype=torch.float32, device=self.device)
+            values = [round(float(value), 6) for value in colour]
+            write_atomic(path, json.dumps(values).encode())
+            return torch.tensor(values, dtype=torch.float32, device=self.device)
 
 
 class Columns:
@@ -282,6 +309,8 @@ class Columns:
     def add_predictions(self, scene: Scene) -> None:
         """Add the class predicted, the class explained and its probability."""
         self._add("predicted", scene.backdrop.clean_logits.argmax(dim=1))
+        if not scene.has_explanation:
+            return  # the classifier alone explains no class
         self._add("target", scene.batch.target)
         self._add("probability", scene.backdrop.clean_score.double())
 
@@ -304,15 +333,23 @@ class Columns:
     def add_scores(self, component: Component, found: dict[str, Tensor | Curve], scene: Scene) -> None:
         """Add a metric's results; samples without an explanation get NaN."""
         named = {score.name: shown for shown, score in component.scores()}
+        bounds = {score.name: score.bounds for _, score in component.scores() if score.aggregate == "mean"}
+        promised = [
+            name
+            for shown, score in component.scores()
+            for name in ([score.name, f"{score.name}.chance"] if score.chance == "per_sample" else [score.name])
+        ]
+        if absent := [name for name in promised if name not in found]:
+            raise ValueError(f"it did not return {', '.join(absent)}")
         undefined = None
         if scene.has_explanation and scene.explanation.defined is not None:
             undefined = ~scene.explanation.defined.to(scene.batch.image.device, torch.bool)
         for key, value in found.items():
             base, _, part = key.partition(".")
             if base not in named:
-                raise ValueError(f"metric {component.spec.id!r} returned {key!r}{did_you_mean(base, named)}")
+                raise ValueError(f"it returned {key!r}, which it does not declare{did_you_mean(base, named)}")
             if isinstance(value, Curve):
-                keep = slice(None) if undefined is None else ~undefined
+                keep = slice(None) if undefined is None else ~undefined.to(value.y.device)
                 y = value.y[keep]
                 rows = torch.stack([value.x * len(y), y.sum(dim=0), torch.full_like(value.x, len(y))])
                 name = f"curve/{named[base]}"
@@ -322,9 +359,12 @@ class Columns:
                 raise ValueError(f"{key!r} has shape {tuple(value.shape)}; ({len(scene.batch)},) is needed")
             value = value.double()
             if value.isinf().any():
-                raise ValueError(f"metric {component.spec.id!r} gave an infinite {key!r}; NaN stands for undefined")
+                raise ValueError(f"it gave an infinite {key!r}; NaN stands for undefined")
+            low, high = bounds.get(base, UNBOUNDED)
+            if not part and ((value < low - 1e-6) | (value > high + 1e-6)).any():
+                raise ValueError(f"it gave a {key!r} outside its bounds {low:g} to {high:g}")
             if undefined is not None:
-                value = value.masked_fill(undefined, float("nan"))
+                value = value.masked_fill(undefined.to(value.device), float("nan"))
             self._add(f"{'chance' if part else 'score'}/{named[base]}", value)
 
     def arrays(self) -> Arrays:
@@ -359,9 +399,21 @@ def choose_device(wish: str, number: int = 0) -> torch.device:
     return torch.device("cuda", int(place) if place else number % gpus)
 
 
-def _clean_logits(model: Model, batch: Batch) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([model.logits(part) for part in batch.image.split(model.batch_size)])
+def _clean_logits(model: Model, batch: Batch, classes: tuple[str, ...]) -> Tensor:
+    size = model.batch_size
+    while True:
+        try:
+            with torch.no_grad():
+                logits = torch.cat([model.logits(part) for part in batch.image.split(size)])
+            break
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        size //= 2
+        torch.cuda.empty_cache()
+    if logits.shape[1] != len(classes):
+        raise ValueError(f"the model gives {logits.shape[1]} classes; the data set has {len(classes)}")
+    return logits
 
 
 def _targets(policy: str, batch: Batch, logits: Tensor, classes: tuple[str, ...]) -> Tensor:

@@ -4,6 +4,7 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from typing import IO, Any
 
 from xbench import wire
@@ -37,6 +38,11 @@ def main() -> None:
             emit(TaskDone())
     except XbenchError as error:
         emit(Fatal(str(error)))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)  # a thread that a plugin left behind must not keep the process
 
 
 def _read(inbox: IO[bytes], tasks: "queue.Queue[Any]") -> None:
@@ -44,6 +50,10 @@ def _read(inbox: IO[bytes], tasks: "queue.Queue[Any]") -> None:
     try:
         while (message := wire.receive(inbox)) is not None:
             tasks.put(message)
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
     finally:
         os._exit(0)
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from xbench.plan import FitTask, Task, Unit
 from xbench.store import Store
 
 _CRASHES_ALLOWED = 2
+_LOOK_SECONDS = 5.0
 
 
 @dataclass
@@ -55,22 +57,28 @@ class LocalExecutor:
         exhausted = False
         while True:
             while not exhausted or again:
-                if (slot := self._free_slot()) is None:
+                if not self._has_room():
                     break
                 task = again.popleft() if again else next(source, None)
                 if task is None:
                     exhausted = True
                     break
-                if (left := self._still_to_do(task)) is not None:
-                    self._give(slot, left)
+                if (left := self._still_to_do(task)) is None:
+                    continue
+                slot = self._free_slot()
+                self._give(slot, left)
             busy = [process for process in self._processes if process.task]
             if not busy and exhausted and not again:
                 return
             try:
                 wait = min(process.deadline for process in busy) - time.monotonic()
-                process, event = self._inbox.get(timeout=max(0.0, min(wait, 3600.0)))
+                process, event = self._inbox.get(timeout=max(0.0, min(wait, _LOOK_SECONDS)))
             except queue.Empty:
                 yield from self._overdue(again)
+                # A child of the worker may hold its pipe open, so that its end is not heard.
+                for process in [process for process in busy if process.process.poll() is not None]:
+                    if process in self._processes:
+                        yield from self._died(process, again)
                 continue
             if process not in self._processes:
                 continue  # the last words of a process that was killed
@@ -85,13 +93,17 @@ class LocalExecutor:
             _kill(process)
         self._processes.clear()
 
-    def _free_slot(self) -> _Process | None:
+    def _has_room(self) -> bool:
         fitting = any(isinstance(process.task, FitTask) for process in self._processes)
         if fitting and not self.options.device.startswith("cuda"):
-            return None
+            return False
+        return sum(process.task is not None for process in self._processes) < self.options.workers
+
+    def _free_slot(self) -> _Process:
         idle = next((process for process in self._processes if process.task is None), None)
-        if idle is None and len(self._processes) < self.options.workers:
-            idle = self._start(len(self._processes))
+        if idle is None:
+            # The lowest free number: it decides the GPU and the log.
+            idle = self._start(min(set(range(self.options.workers)) - {process.number for process in self._processes}))
             self._processes.append(idle)
         return idle
 
@@ -100,7 +112,9 @@ class LocalExecutor:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
             child = subprocess.Popen(
-                [sys.executable, "-m", "xbench.worker", str(number)],
+                # The worker imports from where this process does, and not from the folder it happens to stand in.
+                [sys.executable, "-P", "-m", "xbench.worker", str(number)],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -114,7 +128,7 @@ class LocalExecutor:
         return process
 
     def _listen(self, process: _Process, stream: IO[bytes]) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), stream:
             while (event := wire.receive(stream)) is not None:
                 self._inbox.put((process, event))
         self._inbox.put((process, None))
@@ -166,9 +180,18 @@ class LocalExecutor:
             self._replace(process, again)
 
     def _died(self, process: _Process, again: deque[Task]) -> Iterator[Event]:
-        code = process.process.wait()
+        try:
+            code = process.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # it closed its pipe and lives on
+            process.process.kill()
+            code = process.process.wait()
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         task, job = process.task, process.job
+        if isinstance(task, Unit) and not task.jobs:
+            task = process.task = None  # all of it was reported; nothing is lost
+        if task is None and process.ready:
+            self._replace(process, again)
+            return
         what = "start" if not process.ready or task is None else job.key if job else _name(task)
         self._crashes[what] = self._crashes.get(what, 0) + 1
         if self._crashes[what] >= _CRASHES_ALLOWED:
@@ -199,9 +222,6 @@ class LocalExecutor:
         self._processes.remove(process)
         if process.task is not None:
             again.append(process.task)
-        # Numbers are places: a later start takes the lowest free one.
-        for place, other in enumerate(self._processes):
-            other.number = place
 
 
 def _name(task: Task) -> str:
@@ -209,13 +229,15 @@ def _name(task: Task) -> str:
 
 
 def _kill(process: _Process) -> None:
+    """Kill a worker and what it has started; its standard output is the listener's to read to the end."""
     with contextlib.suppress(OSError):
+        if os.name == "posix":
+            os.killpg(process.process.pid, signal.SIGKILL)  # it leads a session of its own
         process.process.kill()
     process.process.wait()
-    for stream in (process.process.stdin, process.process.stdout):
-        if stream is not None:
-            with contextlib.suppress(OSError):
-                stream.close()
+    if process.process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.process.stdin.close()
 
 
 def _tail(log: Path, size: int = 2000) -> str:

@@ -82,7 +82,7 @@ def _heading(title: str) -> str:
 
 
 def _image(axis: Any, picture: NDArray[Any]) -> None:
-    if picture.shape[-1] == 1:
-        axis.imshow(picture[..., 0], cmap="gray", vmin=0, vmax=255)
+    if picture.shape[-1] != 3:
+        axis.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
     else:
         axis.imshow(picture)

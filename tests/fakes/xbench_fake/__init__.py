@@ -3,9 +3,22 @@
 from pathlib import Path
 
 from xbench.hookspecs import hookimpl
-from xbench.specs import DatasetSpec, ExplainerSpec, ModelSpec
+from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, ScoreSpec
 
-BROKEN = ("raises", "nan", "shape", "integers", "touches", "hooks", "exits", "hangs", "refuses", "no_factory")
+BROKEN = (
+    "raises",
+    "nan",
+    "shape",
+    "integers",
+    "touches",
+    "hooks",
+    "exits",
+    "hangs",
+    "refuses",
+    "no_factory",
+    "complains",
+    "forks",
+)
 
 
 @hookimpl
@@ -13,6 +26,11 @@ def xbench_explainers():
     good = [
         ExplainerSpec(name="weights", version=1, factory="xbench_fake.explainers:weights"),
         ExplainerSpec(name="noise", version=1, factory="xbench_fake.explainers:noise", stochastic=True),
+        ExplainerSpec(name="nowhere", version=1, factory="xbench_fake.explainers:nowhere"),
+        ExplainerSpec(name="torchs_own", version=1, factory="xbench_fake.explainers:torchs_own", stochastic=True),
+        ExplainerSpec(
+            name="background", version=1, factory="xbench_fake.explainers:background", polarity="non_contributing"
+        ),
         ExplainerSpec(name="half", version=1, factory="xbench_fake.explainers:half"),
         ExplainerSpec(
             name="halved", version=1, factory="xbench_fake.explainers:halved", wraps=True, params={"of": None}
@@ -55,6 +73,20 @@ def xbench_datasets():
         DatasetSpec(
             name="blobs", version=1, factory="xbench_fake.data:blobs", params=params, has=("mask", "counterfactual")
         )
+    ]
+
+
+@hookimpl
+def xbench_metrics():
+    return [
+        MetricSpec(
+            name=name,
+            version=1,
+            factory=f"xbench_fake.metrics:{name}",
+            scores=(ScoreSpec(name=name, higher_is_better=True, chance=chance),),
+            family="fake",
+        )
+        for name, chance in [("forgetful", "per_sample"), ("endless", None), ("unbounded", None), ("meddling", None)]
     ]
 
 

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from xbench.errors import Unsupported
+from xbench.errors import Unsupported, XbenchError
 
 
 def raises(model):
@@ -62,3 +62,22 @@ def refuses(model):
 
 def no_factory_here(model):
     return torch.zeros
+
+
+def complains(model):
+    def explain(batch):
+        raise XbenchError("layer 'x' is not there")
+
+    return explain
+
+
+def forks(model):
+    """Hangs, and leaves a child that holds the worker's pipes."""
+
+    def explain(batch):
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        time.sleep(60)
+
+    return explain

@@ -55,3 +55,25 @@ def trained(model, state):
 
 def fit_fails(context):
     raise RuntimeError("the recipe is bad")
+
+
+def nowhere(model):
+    """Never has an answer."""
+
+    def explain(batch):
+        return Explanation(
+            torch.full_like(batch.image[:, 0], float("nan")), defined=torch.zeros(len(batch), dtype=torch.bool)
+        )
+
+    return explain
+
+
+def torchs_own(model):
+    """Draws from torch's global generator, as many libraries do."""
+    return lambda batch: torch.rand_like(batch.image[:, 0])
+
+
+def background(model):
+    """The reverse of `weights`, declared as such."""
+    inner = weights(model)
+    return lambda batch: -inner(batch)
