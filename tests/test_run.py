@@ -112,6 +112,19 @@ def test_one_broken_explainer_costs_its_own_cells_only(tmp_path):
     assert len(run.failures) == len(broken)
 
 
+def test_the_traceback_of_a_failure_is_kept(tmp_path):
+    go(tmp_path / "run", explainer="fake/raises,fake/weights")
+    (status,) = (tmp_path / "run" / "records").rglob("status.json")
+    detail = json.loads(status.read_text())["detail"]
+    assert "broken.py" in detail
+    assert detail.rstrip().endswith("ValueError: no idea")
+
+
+def test_a_run_of_which_nothing_can_be_computed_says_why(tmp_path):
+    with pytest.raises(XbenchError, match="nothing can be computed: fake/elsewhere is for other"):
+        go(tmp_path / "run", model="fake/elsewhere")
+
+
 def test_a_failed_cell_is_tried_again(tmp_path):
     go(tmp_path / "run", explainer="fake/raises")
     again = go(tmp_path / "run", explainer="fake/raises")

@@ -84,7 +84,7 @@ def read_boards(stores: Sequence[Store], keys: Iterable[str] | None = None) -> l
             own = [*groups.get((title, data, ""), []), *found] if samples else found
             twins = {place[1] for place in groups if place[0] == title}
             title += f", data {data[:8]}" if len(twins) > 1 else ""
-            title += f", {samples}" if several > 1 else ""
+            title += f", {samples}" if samples else ""
             rows = tuple(replace(row, board=title) for row in _rows(own))
             boards.append(Board(title, found[0][1].definition["suite"], rows))
     return boards
@@ -252,7 +252,12 @@ def _ranked(made: list[tuple[Row, Estimate | None, str]]) -> tuple[Row, ...]:
         if found is not None and row.explainer is not None:
             contests.setdefault((row.model, definition), []).append(place)
     rank: dict[int, int] = {}
-    for places in contests.values():
+    largest: dict[tuple[str, str], list[int]] = {}
+    for (model, _), places in contests.items():
+        place = model, made[places[0]][0].metric
+        largest[place] = max(largest.get(place, []), places, key=len)
+    # Rows with other seeds than most cannot be paired with these; a rank among themselves would mislead.
+    for places in largest.values():
         estimates = [found for place in places if (found := made[place][1])]
         higher = bool(made[places[0]][0].higher_is_better)
         rank |= dict(zip(places, rank_groups(estimates, higher), strict=True))

@@ -182,6 +182,8 @@ def make_plan(config: RunConfig) -> Plan:
                     cells[cell.key] = cell
     if not cells:
         raise XbenchError("nothing to do: no explainer and no metric is chosen")
+    if all(cell.unsupported for cell in cells.values()):
+        raise XbenchError(*dict.fromkeys(f"nothing can be computed: {cell.unsupported}" for cell in cells.values()))
     notes = tuple(dict.fromkeys(note for index in (test, *splits.values()) for note in index.notes))
     return Plan(config, test, tuple(cells.values()), tuple(fits.values()), notes)
 

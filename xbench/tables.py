@@ -100,7 +100,9 @@ def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
     """Return a line for everything that a reader would stumble over, once for all explainers that share it."""
     lines = []
     if any(row.rank for row in rest):
-        lines.append("rank: 1 + the explainers that are better with a paired 95 % interval above zero")
+        lines.append(
+            "rank: by the first score; 1 + the explainers that are better with a paired 95 % interval above zero"
+        )
     if any(row.control for row in rest):
         lines.append("† control: a method that does not beat these shows nothing")
     whole = {name: {(row.status, row.reason) for row in rest if row.explainer == name} for name in names}
@@ -118,9 +120,13 @@ def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
     devices = sorted({row.device for row in rest if row.device})
     if devices:
         lines.append(f"s/image: the explanation alone, on {'; '.join(devices)}")
-    seeds = max((row.seeds for row in rest), default=1)
-    if seeds > 1:
-        lines.append(f"{seeds} seeds pooled; intervals draw seeds, then samples within them")
+    apart = list(dict.fromkeys(row.explainer or "" for row in rest if row.mean is not None and not row.rank))
+    if apart:
+        lines.append(f"{', '.join(apart)}: no rank, for the seeds are others than those of most rows")
+    for seeds in sorted({row.seeds for row in rest} - {1}):
+        who = [name for name in names if any(row.explainer == name and row.seeds == seeds for row in rest)]
+        whose = "" if len(who) == len(names) else f" of {', '.join(who)}"
+        lines.append(f"{seeds} seeds{whose} pooled; intervals draw seeds, then samples within them")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -135,11 +136,12 @@ class Worker:
             raise
         except Exception as error:
             for job in unit.jobs:
-                self._give_up(job.key, unit, "error", f"before any explainer ran: {_line(error)}")
+                reason = f"before any explainer ran: {_line(error)}"
+                self._give_up(job.key, unit, "error", reason, traceback.format_exc())
             return
         for job in unit.jobs:
             self.emit(JobStarted(job.key, unit.part))
-            status, reason = "ok", ""
+            status, reason, detail = "ok", "", ""
             try:
                 if stage is None:
                     stage = self._stage(unit)
@@ -155,11 +157,12 @@ class Worker:
             except CannotWrite:
                 raise  # no cell's fault, and nothing more could be kept
             except Exception as error:
-                status, reason = "error", _line(error)
+                status, reason, detail = "error", _line(error), traceback.format_exc()
+                print(detail, file=sys.stderr)  # the worker's log
             if status == "ok":
                 self.emit(JobDone(job.key, unit.part, len(unit.ids)))
                 continue
-            self._give_up(job.key, unit, status, reason, traceback.format_exc() if status == "error" else "")
+            self._give_up(job.key, unit, status, reason, detail)
             # Whatever it left behind goes before the next one starts.
             self._explainers.clear()
             self._models.clear()

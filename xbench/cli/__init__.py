@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from xbench import __version__
 from xbench.errors import XbenchError
 
 
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Evaluate explanation methods of image classifiers.",
         epilog="Start with: xbench run suite=chestxray",
     )
+    parser.add_argument("--version", action="version", version=f"xbench {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for module in (run, listing, status, boards):
         module.add_verbs(verbs)

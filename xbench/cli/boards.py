@@ -5,6 +5,8 @@ import csv
 import sys
 from pathlib import Path
 
+from xbench.errors import CannotWrite
+
 
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verbs."""
@@ -56,9 +58,12 @@ def export(arguments: argparse.Namespace) -> int:
         writer.writerow(HEADER)
         writer.writerows(lines)
         return 0
-    with arguments.to.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(HEADER)
-        count = sum(1 for line in lines if writer.writerow(line))
+    try:
+        with arguments.to.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(HEADER)
+            count = sum(1 for line in lines if writer.writerow(line))
+    except OSError as error:
+        raise CannotWrite(f"cannot write {arguments.to}: {error.strerror or error}") from error
     print(f"wrote {count} scores to {arguments.to}")
     return 0

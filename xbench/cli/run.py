@@ -63,6 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     for cell, status, reason in outcome.failures:
         print(f"xbench: {cell.label}: {status}: {reason}", file=sys.stderr)
     done = f"{outcome.computed} slices computed" if outcome.computed else "nothing new to compute"
+    if outcome.failures:
+        where = f"the reasons in full: records/*/*/status.json and logs/ under {config.out}"
+        done = f"{outcome.computed} slices computed, {len(outcome.failures)} cells failed ({where})"
     where = ", ".join(path.name for path in [*paths, *([sheet] if sheet else [])])
     say("{} in {:.0f} s; {}/ holds {}", done, time.monotonic() - start, paths[0].parent, where)
     return 1 if outcome.failures else 0
