@@ -254,8 +254,8 @@ def _ranked(made: list[tuple[Row, Estimate | None, str]]) -> tuple[Row, ...]:
     rank: dict[int, int] = {}
     largest: dict[tuple[str, str], list[int]] = {}
     for (model, _), places in contests.items():
-        place = model, made[places[0]][0].metric
-        largest[place] = max(largest.get(place, []), places, key=len)
+        column = model, made[places[0]][0].metric
+        largest[column] = max(largest.get(column, []), places, key=len)
     # Rows with other seeds than most cannot be paired with these; a rank among themselves would mislead.
     for places in largest.values():
         estimates = [found for place in places if (found := made[place][1])]
