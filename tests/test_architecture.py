@@ -11,15 +11,16 @@ HARNESS = ROOT / "xbench"
 # A module may import those on its own line and on the lines above it.
 LAYERS = [
     {"errors", "specs", "data", "wire"},
-    {"hookspecs", "seeds", "store", "codehash", "refs", "events"},
+    {"hookspecs", "seeds", "store", "codehash", "refs", "events", "folder", "weights"},
     {"tensors", "plugins", "suites"},
     {"models", "components", "perturb"},
-    {"scene", "config", "checks", "fits"},
-    {"metrics", "plan", "training"},
+    {"scene", "config", "checks", "fits", "devices"},
+    {"metrics", "plan", "training", "columns"},
     {"work", "worker", "executors", "stats"},
     {"leaderboard", "export"},
     {"tables"},
     {"api", "report"},
+    {"estimate"},
     {"cli", "__main__", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -508,3 +508,70 @@ def test_an_empty_folder_has_no_boards(tmp_path):
 def test_a_cell_without_any_metric_makes_no_row(store):
     store.fail(define(store, cell(metrics=[])), "unsupported", "not for these data")
     assert rows_of(store) == []
+
+
+# Series of epochs.
+
+
+def epoch(number, seed=0, **changes):
+    text = f"m/net@{number}"
+    model = {"id": "m/net", "version": 1, "params": {}, "code": "c", "text": text, "checkpoint": number}
+    return cell(seed=seed, model=model, series="m/net@*", **changes)
+
+
+def test_epochs_of_a_series_are_one_row_whose_interval_draws_a_sample_with_all_its_epochs(store):
+    values = [noise(i, shift=i) for i in range(3)]
+    for i, column in enumerate(values):
+        commit(store, epoch(i + 1), weights=str(i) * 64, precision=column)
+    (row,) = rows_of(store)
+    expected = Bootstrap(GROUPS * 3).estimate([np.concatenate(values)])
+    assert (row.model, row.n, row.seeds) == ("m/net@*", 3 * N, 1)
+    assert (row.mean, row.low, row.high) == pytest.approx((expected.mean, expected.low, expected.high))
+
+
+def test_seeds_of_a_series_are_pooled_seed_by_seed_and_an_epoch_asked_for_alone_stays_alone(store):
+    for seed in (0, 1):
+        for i in (1, 2):
+            commit(store, epoch(i, seed=seed), weights=f"{seed}{i}" * 32, precision=noise(10 * seed + i))
+    alone = {**epoch(2), "series": None}
+    commit(store, alone, weights="02" * 32, precision=noise(2))
+    rows = rows_of(store)
+    assert {(row.model, row.seeds, row.n) for row in rows} == {("m/net@*", 2, 4 * N), ("m/net@2", 1, N)}
+
+
+def test_a_series_that_lacks_an_epoch_of_a_seed_is_not_pooled(store):
+    for seed, i in ((0, 1), (0, 2), (1, 1)):
+        commit(store, epoch(i, seed=seed), weights=f"{seed}{i}" * 32, precision=noise(i))
+    assert all(row.n == N for row in rows_of(store))
+
+
+# Scores that describe, and rates.
+
+
+def test_a_score_without_a_better_direction_ranks_nobody_and_has_no_arrow(store, tmp_path):
+    metrics = [metric("share", higher_is_better=None)]
+    for name, shift in (("a/one", 0.0), ("a/two", 9.0)):
+        commit(store, cell(name, metrics=metrics), share=noise(1, shift))
+    rows = rows_of(store)
+    assert [row.rank for row in rows] == [None, None]
+    assert [row.explainer for row in rows] == ["a/two", "a/one"]
+    text = tables([store], tmp_path / "t")["table.md"].decode()
+    assert "| share |" in text
+    assert "no rank" not in text
+
+
+def test_a_rate_has_wilsons_interval(store):
+    metrics = [metric("blank", aggregate="rate", higher_is_better=False)]
+    commit(store, cell(metrics=metrics), blank=np.zeros(N))
+    (row,) = rows_of(store)
+    assert (row.mean, row.low) == (0, 0)
+    assert 0 < row.high < 0.1
+
+
+def test_the_scores_of_one_metric_are_ranked_each_by_itself(store):
+    pair = [metric("good")["scores"][0], metric("bad", higher_is_better=False)["scores"][0]]
+    both = {**metric("pair"), "scores": pair}
+    commit(store, cell("a/one", metrics=[both]), good=noise(1), bad=noise(2))
+    commit(store, cell("a/two", metrics=[both]), good=noise(1) + 1, bad=noise(2) + 1)
+    found = {(row.explainer, row.metric): row.rank for row in rows_of(store)}
+    assert found == {("a/one", "good"): 2, ("a/two", "good"): 1, ("a/one", "bad"): 1, ("a/two", "bad"): 2}

@@ -258,6 +258,28 @@ def test_a_list_expands_in_order_each_component_once_and_no_wrapper_by_a_pattern
     ]
 
 
+def test_a_star_behind_the_at_is_every_epoch_that_is_trained():
+    mistakes = []
+    found = expand("model", ["mnist/s2[epochs=2]@*", "mnist/s2@3"], REGISTRY, mistakes)
+    assert mistakes == []
+    assert [one.text for one in found] == ["mnist/s2[epochs=2]@1", "mnist/s2[epochs=2]@2", "mnist/s2@3"]
+    assert [one.series_text for one in found] == ["mnist/s2[epochs=2]@*"] * 2 + [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("mnist/s2@4", "mnist/s2@4: it is trained for 3 epochs; one from 1 to 3 is needed"),
+        ("mnist/s2@0", "mnist/s2@0: it is trained for 3 epochs; one from 1 to 3 is needed"),
+        ("chest/small@*", "chest/small@*: model 'chest/small' keeps no checkpoints; write it without @*"),
+    ],
+)
+def test_an_epoch_that_will_not_be_there_is_told_before_anything_runs(text, line):
+    mistakes = []
+    expand("model", [text], REGISTRY, mistakes)
+    assert mistakes[0] == line
+
+
 def test_a_pattern_gives_its_parameters_to_everything_it_matches():
     mistakes = []
     found = expand("explainer", ["cam/*[score=prob]"], REGISTRY, mistakes)

@@ -282,3 +282,32 @@ def test_rank_does_not_depend_on_the_order_of_rows():
     assert rank_groups([rows[i] for i in order], True) == [ranks[i] for i in order]
     assert min(ranks) == 1
     assert len(set(ranks)) > 2
+
+
+# Rates.
+
+
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    # Newcombe, Statistics in Medicine 1998, table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_is_the_published_interval(hits, n, low, high):
+    assert stats.wilson(hits / n, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_rate_of_nothing_or_of_all_still_has_an_interval(value):
+    found = Bootstrap(names(50)).rate([np.full(50, value)])
+    assert (found.low, found.high) == stats.wilson(value, 50)
+    assert found.low < found.high
+    assert (found.mean, found.n_scored) == (value, 50)
+
+
+def test_a_rate_of_independent_values_has_about_wilsons_interval_and_copies_add_no_certainty():
+    values = (np.random.default_rng(3).random(200) < 0.3).astype(float)
+    single = Bootstrap(names(200)).rate([values])
+    assert (single.low, single.high) == pytest.approx(stats.wilson(values.mean(), 200), abs=0.01)
+    copied = Bootstrap(names(200) * 10).rate([np.tile(values, 10)])
+    assert width(copied) == pytest.approx(width(single), rel=0.1)
+    assert Bootstrap(names(2000)).rate([np.tile(values, 10)]).high < copied.high

@@ -2,13 +2,13 @@
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xbench.codehash import code_hash
 from xbench.errors import did_you_mean
 from xbench.plugins import Registry
-from xbench.refs import is_pattern, matching, param_text, parse_ref, typed_params
+from xbench.refs import Ref, is_pattern, matching, param_text, parse_ref, typed_params
 from xbench.specs import ExplainerSpec, MetricSpec, ModelSpec, Param, ScoreSpec, Spec
 
 
@@ -24,12 +24,20 @@ class Component:
         The epoch of a model's weights, or None for the last.
     of
         The component that a wrapper wraps.
+    series
+        Whether the checkpoint is one of all, written ``@*``; a table then pools them.
     """
 
     spec: Spec
     params: dict[str, Param]
     checkpoint: int | None = None
     of: "Component | None" = None
+    series: bool = False
+
+    @property
+    def series_text(self) -> str | None:
+        """How a user writes the whole series, or None where this is no part of one."""
+        return replace(self, checkpoint=None).text + "@*" if self.series else None
 
     @property
     def text(self) -> str:
@@ -84,8 +92,9 @@ def resolve(kind: str, text: str, registry: Registry, mistakes: list[str]) -> Co
     spec: Spec = installed[ref.id]
     params, faults = typed_params(spec, ref.params)
     mistakes += faults
-    if ref.checkpoint is not None and not getattr(spec, "checkpoints", False):
-        mistakes.append(f"{text}: {kind} {ref.id!r} keeps no checkpoints; write it without @{ref.checkpoint}")
+    if (ref.series or ref.checkpoint is not None) and not getattr(spec, "checkpoints", False):
+        at = "*" if ref.series else ref.checkpoint
+        mistakes.append(f"{text}: {kind} {ref.id!r} keeps no checkpoints; write it without @{at}")
     inner = None
     if isinstance(spec, ExplainerSpec) and spec.wraps:
         wrapped = params.get("of")
@@ -110,7 +119,7 @@ def expand(kind: str, texts: Sequence[object], registry: Registry, mistakes: lis
             continue
         if not is_pattern(ref):
             if one := resolve(kind, text, registry, mistakes):
-                found[one.text] = one
+                found |= {each.text: each for each in _epochs(one, ref, mistakes)}
             continue
         installed = registry.of_kind(kind)
         hits = [name for name in matching(ref.id, installed) if not getattr(installed[name], "wraps", False)]
@@ -118,8 +127,22 @@ def expand(kind: str, texts: Sequence[object], registry: Registry, mistakes: lis
             mistakes.append(_absent(kind, ref.id, registry, "matches nothing that is installed"))
         for name in hits:
             if one := resolve(kind, name + text[len(ref.id) :], registry, mistakes):
-                found[one.text] = one
+                found |= {each.text: each for each in _epochs(one, ref, mistakes)}
     return tuple(found.values())
+
+
+def _epochs(one: Component, ref: Ref, mistakes: list[str]) -> list[Component]:
+    """Return the component itself, or for ``@*`` one of every epoch that its parameter ``epochs`` makes it train."""
+    epochs = one.params.get("epochs")
+    known = isinstance(epochs, int)
+    if ref.checkpoint is not None and known and not 1 <= ref.checkpoint <= int(str(epochs)):
+        mistakes.append(f"{one.text}: it is trained for {epochs} epochs; one from 1 to {epochs} is needed")
+    if not ref.series:
+        return [one]
+    if not known:
+        mistakes.append(f"{one.spec.id}@*: it has no parameter epochs; write the checkpoints one by one")
+        return []
+    return [replace(one, checkpoint=epoch, series=True) for epoch in range(1, int(str(epochs)) + 1)]
 
 
 def _absent(kind: str, name: str, registry: Registry, what: str = "is not installed") -> str:

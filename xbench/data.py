@@ -67,6 +67,8 @@ class Samples:
         [B,C,H,W] float32 in [0,1] or None: the same sample as the other class would look, exactly.
     shortcut
         [B,H,W] bool or None: a planted feature that should not decide.
+    swapped
+        [B,C,H,W] float32 in [0,1] or None: the same sample with the shortcut that goes with another class.
     """
 
     image: Floats
@@ -74,6 +76,7 @@ class Samples:
     mask_class: Ints | None = None
     counterfactual: Floats | None = None
     shortcut: Bools | None = None
+    swapped: Floats | None = None
 
 
 class Dataset(Protocol):

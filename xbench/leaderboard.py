@@ -116,7 +116,7 @@ def _rows(records: Sequence[Found]) -> tuple[Row, ...]:
     metrics = [metric for _, record in records for metric in record.definition["metrics"]]
     measured = {(score["name"], content_key(metric)) for metric in metrics for score in metric["scores"]}
     meanings = Counter(name for name, _ in measured)
-    bootstraps: dict[tuple[str, int], Bootstrap] = {}
+    bootstraps: dict[tuple[str, int, int], Bootstrap] = {}
     made: list[tuple[Row, Estimate | None, str]] = []
     for (model, explainer, identity), members in pools.items():
         mark = f"#{identity[:8]}" if shown[model, explainer] > 1 else ""
@@ -125,17 +125,20 @@ def _rows(records: Sequence[Found]) -> tuple[Row, ...]:
             "explainer": explainer + mark if explainer else None,
         }
         store, first = members[0]
-        place = (first.definition["samples"], len(members))
+        runs = _by_seed([record for _, record in members])
+        epochs = len(runs[0])
+        place = (first.definition["samples"], len(runs), epochs)
         table = store.samples(place[0])
         if place not in bootstraps:
-            bootstraps[place] = Bootstrap(table["groups"], seeds=len(members))
-        labels = np.asarray(table["labels"])
-        made += _cell_rows([record for _, record in members], bootstraps[place], labels, names, meanings)
+            # A sample keeps its group in every epoch: a resample takes it with all its epochs or not at all.
+            bootstraps[place] = Bootstrap(list(table["groups"]) * epochs, seeds=len(runs))
+        labels = np.tile(np.asarray(table["labels"]), epochs)
+        made += _cell_rows(runs, bootstraps[place], labels, names, meanings)
     return _ranked(made)
 
 
 def _pools(records: Sequence[Found]) -> dict[tuple[str, str, str], list[Found]]:
-    """Return records that differ in their seed only, by model, explainer and what else they are."""
+    """Return records that differ in their seed only, or in the epoch of one series, by model, explainer and all else."""
 
     def training(record: Record) -> tuple[str, str]:
         return record.definition["model"]["text"], str(record.definition["model_fit"])
@@ -146,6 +149,10 @@ def _pools(records: Sequence[Found]) -> dict[tuple[str, str, str], list[Found]]:
     for store, record in records:
         cell = record.definition
         model, explainer = cell["model"]["text"], cell["explainer"]["text"] if cell["explainer"] else ""
+        if cell.get("series"):
+            model = cell["series"]
+            epoch = {name: value for name, value in cell["model"].items() if name not in ("checkpoint", "text")}
+            cell = {**cell, "model": epoch}
         if record.weights and copies[training(record)] > 1:
             # One training that gave other weights on another machine: never one row.
             model += f"#{record.weights[:8]}"
@@ -153,16 +160,32 @@ def _pools(records: Sequence[Found]) -> dict[tuple[str, str, str], list[Found]]:
         alike.setdefault((model, explainer, content_key(own)), []).append((store, record))
     pools: dict[tuple[str, str, str], list[Found]] = {}
     for (model, explainer, identity), members in alike.items():
-        if len({record.definition["seed"] for _, record in members}) == len(members):
+        places = [(record.definition["seed"], record.definition["model"].get("checkpoint")) for _, record in members]
+        seeds, epochs = ({place[i] for place in places} for i in (0, 1))
+        if len(set(places)) == len(members) == len(seeds) * len(epochs):
             pools[model, explainer, identity] = members
         else:  # a seed that was trained on other data too: which seeds belong together is not written down
             pools |= {(model, explainer, record.key): [(store, record)] for store, record in members}
     return pools
 
 
+def _by_seed(records: Sequence[Record]) -> list[list[Record]]:
+    """Return the records of each seed, in the order of their epochs."""
+    runs: dict[int, list[Record]] = {}
+    for record in sorted(records, key=lambda record: record.definition["model"].get("checkpoint") or 0):
+        runs.setdefault(record.definition["seed"], []).append(record)
+    return [runs[seed] for seed in sorted(runs)]
+
+
+def _columns(runs: Sequence[Sequence[Record]], name: str) -> list[Any]:
+    """Return a score's values [epochs * n] of each seed."""
+    return [np.concatenate([record.arrays[name] for record in run]) for run in runs]
+
+
 def _cell_rows(
-    members: list[Record], bootstrap: Bootstrap, labels: Any, names: Json, meanings: Mapping[str, int]
+    runs: list[list[Record]], bootstrap: Bootstrap, labels: Any, names: Json, meanings: Mapping[str, int]
 ) -> Iterable[tuple[Row, Estimate | None, str]]:
+    members = [record for run in runs for record in run]
     cell = members[0].definition
     broken = next((record for record in members if record.status != "ok"), None)
     cost = [record.cost for record in members]
@@ -177,12 +200,12 @@ def _cell_rows(
         "control": bool(cell["explainer"] and cell["explainer"]["control"]),
         "seconds_per_image": sum(part["seconds"] for part in cost) / images if images else None,
         "device": "; ".join(sorted({name for part in cost for name in part["devices"]})) or None,
-        "seeds": len(members),
+        "seeds": len(runs),
         "n": cell["n"] * len(members),
         "target": cell["target"],
         "blank_rate": float(blank.mean()) if len(blank) else None,
     }
-    same_samples = [cell["samples"], cell["target"], [record.definition["seed"] for record in members]]
+    same_samples = [cell["samples"], cell["target"], [run[0].definition["seed"] for run in runs]]
     for metric in cell["metrics"]:
         for score in metric["scores"]:
             mark = f"#{content_key(metric)[:8]}" if meanings[score["name"]] > 1 else ""
@@ -201,13 +224,15 @@ def _cell_rows(
             if absent := [name for name in wanted for record in members if name not in record.arrays]:
                 yield _without(facts, "error", f"the records hold no {absent[0]}", chance), None, ""
                 continue
-            columns = [record.arrays[f"score/{score['name']}"] for record in members]
+            columns = _columns(runs, f"score/{score['name']}")
             if score["aggregate"] == "auroc":
                 found = bootstrap.auroc(columns, labels)
+            elif score["aggregate"] == "rate":
+                found = bootstrap.rate(columns)
             else:
                 found = bootstrap.estimate(columns)
             if score["chance"] == "per_sample":
-                chance = _number(bootstrap.estimate([r.arrays[f"chance/{score['name']}"] for r in members]).mean)
+                chance = _number(bootstrap.estimate(_columns(runs, f"chance/{score['name']}")).mean)
             if np.isnan(found.mean):
                 reason = "no sample has a truth for this metric"
                 if found.n_scored:
@@ -227,7 +252,7 @@ def _cell_rows(
                 status="ok",
             )
             # Only scores of one definition on the same samples are ranked against each other.
-            yield row, found, json.dumps([*same_samples, metric], sort_keys=True)
+            yield row, found, json.dumps([*same_samples, metric, score["name"]], sort_keys=True)
     for name, reason in cell["missing"].items():
         facts = {**common, "metric": name, "family": "", "higher_is_better": None}
         whole = broken is not None and broken.status == "unsupported"
@@ -249,7 +274,7 @@ def _without(facts: Json, status: str, reason: str, chance: float | None) -> Row
 def _ranked(made: list[tuple[Row, Estimate | None, str]]) -> tuple[Row, ...]:
     contests: dict[tuple[str, str], list[int]] = {}
     for place, (row, found, definition) in enumerate(made):
-        if found is not None and row.explainer is not None:
+        if found is not None and row.explainer is not None and row.higher_is_better is not None:
             contests.setdefault((row.model, definition), []).append(place)
     rank: dict[int, int] = {}
     largest: dict[tuple[str, str], list[int]] = {}
@@ -267,10 +292,10 @@ def _ranked(made: list[tuple[Row, Estimate | None, str]]) -> tuple[Row, ...]:
 
 
 def worth(row: Row) -> tuple[int, float]:
-    """Order rows: those with numbers by their mean, best first; then those without."""
+    """Order rows: those with numbers by their mean, best first (the largest where none is best); then those without."""
     if row.mean is None:
         return 2, 0.0
-    return 1, -row.mean if row.higher_is_better else row.mean
+    return 1, row.mean if row.higher_is_better is False else -row.mean
 
 
 def _number(value: float) -> float | None:

@@ -39,7 +39,8 @@ class Model:
     module
         Images [B,C,H,W] in [0,1] to logits [B,K], or [B,1] for two classes under the sigmoid link.
     link
-        ``softmax``: p = softmax(logits). ``sigmoid``: every logit on its own, p = sigmoid(logit).
+        ``softmax``: p = softmax(logits). ``sigmoid``: every logit on its own, p = sigmoid(logit). A module with a method
+        ``prob(logits [B,K]) -> [B,K]`` decides for itself.
     batch_size
         The most images an explainer should put into one forward pass.
 
@@ -80,6 +81,8 @@ class Model:
 
     def prob(self, logits: Tensor) -> Tensor:
         """Return probabilities [B,K] of logits [B,K]; a one-logit net's pair [-z, z] gives sigmoid(-z), sigmoid(z)."""
+        if (own := getattr(self.module, "prob", None)) is not None:
+            return own(logits)
         return logits.softmax(dim=1) if self.link == "softmax" else logits.sigmoid()
 
     def score(self, image: Tensor, target: Tensor, kind: Literal["logit", "prob"] = "logit") -> Tensor:

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +18,8 @@ from xbench.store import Json, Store, content_key, slice_size
 MODEL_LEVEL_LIMIT = 10_000
 """The most test samples on which a classifier itself (accuracy, AUROC) is measured, whatever the run's ``limit``."""
 
-# Raised whenever the harness's own part in a number changes: choice of targets, mean colour, what is stored (work.py).
-CONTENT_SCHEMA = 1
+# Raised whenever the harness's own part in a number changes: choice of targets, mean colour, what is stored (columns.py).
+CONTENT_SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -283,6 +283,7 @@ def _cell(
         "target": config.target if explainer else None,
         "model": {**model.definition(), "text": model.text},
         "model_fit": model_fit,
+        "series": model.series_text,
         "explainer": {**explainer.definition(), "text": explainer.text, "control": control} if explainer else None,
         "explainer_fit": explainer_fit,
         "seed": seed,
@@ -342,7 +343,8 @@ def _metric_unmet(metric: MetricSpec, data: DatasetSpec, gives: Sequence[str], n
             if {"attribution": "attribution", "translation": "counterfactual"}[need] not in gives:
                 return f"needs {need}s; the explainer gives {' and '.join(gives)}"
         elif need not in data.has:
-            return f"needs a {need}; {data.id} has none"
+            what = {"swapped": "samples whose shortcut is swapped"}.get(need, f"a {need}")
+            return f"needs {what}; {data.id} has none"
     return ""
 
 
@@ -390,7 +392,7 @@ def _add_fit(
         fits[key] = FitTask(
             key=key,
             definition=definition,
-            component=component,
+            component=replace(component, checkpoint=None, series=False),
             seed=seed,
             data=config.data,
             data_root=config.data_root,

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from xbench.errors import did_you_mean
 from xbench.specs import Param, Spec
 
-_REF = re.compile(r"(?P<id>[^\[\]@,\s]+)(?P<params>\[.*\])?(?:@(?P<checkpoint>\d+))?")
+_REF = re.compile(r"(?P<id>[^\[\]@,\s]+)(?P<params>\[.*\])?(?:@(?P<checkpoint>\d+|\*))?")
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A component as a user wrote it: an id or a glob pattern, raw parameters, a checkpoint."""
+    """A component as a user wrote it: an id or a glob pattern, raw parameters, a checkpoint or (``@*``) all of them."""
 
     id: str
     params: tuple[tuple[str, str], ...] = ()
     checkpoint: int | None = None
+    series: bool = False
 
 
 def split_outside_brackets(text: str) -> list[str]:
@@ -46,7 +47,8 @@ def parse_ref(text: str) -> Ref:
         if name.strip() in dict(params):
             raise ValueError(f"{text!r} sets {name.strip()!r} twice")
         params.append((name.strip(), value.strip()))
-    return Ref(found["id"], tuple(params), int(found["checkpoint"]) if found["checkpoint"] else None)
+    place = found["checkpoint"]
+    return Ref(found["id"], tuple(params), int(place) if place and place != "*" else None, place == "*")
 
 
 def is_pattern(ref: Ref) -> bool:

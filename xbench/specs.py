@@ -92,7 +92,10 @@ class ModelSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec(Spec):
-    """A data set: ``factory(root, **params)`` returns an `xbench.data.Dataset`. ``has``: mask, counterfactual, shortcut."""
+    """A data set: ``factory(root, **params)`` returns an `xbench.data.Dataset`.
+
+    ``has`` may name mask, counterfactual, shortcut, swapped: what its `Samples` hold.
+    """
 
     kind: ClassVar[str] = "dataset"
 
@@ -104,15 +107,16 @@ class ScoreSpec:
     """One number of a metric and how to read it.
 
     ``chance`` is what an explainer that knows nothing scores on average: a number, ``"per_sample"`` (the metric returns a
-    column ``<name>.chance``) or None where there is none. ``aggregate`` is how per-sample values [n] become one number:
-    their mean, or the area under the ROC curve of the values against ``label == 1``.
+    column ``<name>.chance``) or None where there is none. ``higher_is_better`` None: the number describes, and ranks nobody.
+    ``aggregate`` is how per-sample values [n] become one number: their mean; the mean of zeros and ones with a Wilson
+    interval (``rate``); or the area under the ROC curve of the values against ``label == 1``.
     """
 
     name: str
-    higher_is_better: bool
+    higher_is_better: bool | None
     bounds: tuple[float, float] = (0.0, 1.0)
     chance: float | Literal["per_sample"] | None = None
-    aggregate: Literal["mean", "auroc"] = "mean"
+    aggregate: Literal["mean", "rate", "auroc"] = "mean"
 
 
 @dataclass(frozen=True, kw_only=True)

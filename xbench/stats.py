@@ -1,7 +1,9 @@
 """Intervals from one clustered bootstrap: groups (patients, specimens) are drawn, never single samples."""
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +83,21 @@ class Bootstrap:
             per_seed.append(np.concatenate(blocks))
         return self._summary(float(mean), _over_seeds(np.stack(per_seed, axis=1), self._seed_weights), columns)
 
+    def rate(self, columns: Sequence[Array]) -> Estimate:
+        """Return the mean of zeros and ones [n] a seed, with Wilson's interval: it has a width at 0 and at 1 too.
+
+        The interval is that of n/d independent values, d >= 1 being how much wider the bootstrap finds the mean's variance,
+        over groups and seeds, than that of n independent values (Korn and Graubard, Survey Methodology 1998). At 0 and
+        at 1, where a bootstrap sees no variance, values count as independent.
+        """
+        found = self.estimate(columns)
+        if found.n_scored and self.n_groups > 1:
+            single = found.mean * (1 - found.mean) / found.n_scored
+            design = max(1.0, float(np.nanvar(found.draws)) / single) if single > 0 else 1.0
+            low, high = wilson(found.mean, found.n_scored / design)
+            found = replace(found, low=low, high=high)
+        return found
+
     def _per_group(self, values: Array) -> Array:
         return np.bincount(self._member, weights=values, minlength=self.n_groups).astype(np.float64)
 
@@ -105,6 +122,13 @@ class Bootstrap:
         return Estimate(
             mean, float(low), float(high), scored, sum(len(column) for column in columns), draws, columns, self
         )
+
+
+def wilson(rate: float, n: float) -> tuple[float, float]:
+    """Return the 95 % interval of a rate seen in n independent values (Wilson, JASA 1927)."""
+    z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+    centre, spread = rate + z * z / (2 * n), z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return max(0.0, (centre - spread) / (1 + z * z / n)), min(1.0, (centre + spread) / (1 + z * z / n))
 
 
 def weighted_auroc(values: Array, positive: NDArray[np.bool_], weights: Array) -> Array:

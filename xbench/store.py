@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ def canonical(value: Any) -> bytes:
 def content_key(value: Any) -> str:
     """Return the SHA-256 of a value's canonical JSON, 64 hex digits."""
     return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def gallery_key(samples: str, rows: Sequence[int]) -> str:
+    """Return the name of the pictures of some samples: ``rows`` are positions in the sample set of that digest."""
+    return content_key([samples, list(map(int, rows))])
 
 
 def slice_size(n: int) -> int:

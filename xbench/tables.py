@@ -69,7 +69,8 @@ def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
         key=lambda name: (worth(first[name]), name) if name in first else ((3, 0.0), name),
     )
     direction = {row.metric: row.higher_is_better for row in rest if row.higher_is_better is not None}
-    header = ["rank", "explainer", *(f"{name} {'↑' if direction[name] else '↓'}" for name in shown), "s/image"]
+    arrow = {True: " ↑", False: " ↓", None: ""}
+    header = ["rank", "explainer", *(name + arrow[direction.get(name)] for name in shown), "s/image"]
     body, footnotes = [], []
     for name in names:
         row = first.get(name)
@@ -120,7 +121,13 @@ def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
     devices = sorted({row.device for row in rest if row.device})
     if devices:
         lines.append(f"s/image: the explanation alone, on {'; '.join(devices)}")
-    apart = list(dict.fromkeys(row.explainer or "" for row in rest if row.mean is not None and not row.rank))
+    apart = list(
+        dict.fromkeys(
+            row.explainer or ""
+            for row in rest
+            if row.mean is not None and not row.rank and row.higher_is_better is not None
+        )
+    )
     if apart:
         lines.append(f"{', '.join(apart)}: no rank, for the seeds are others than those of most rows")
     for seeds in sorted({row.seeds for row in rest} - {1}):

@@ -37,6 +37,8 @@ class Batch:
         [B,C,H,W] in [0,1] or None: the exact image of the other class.
     shortcut
         [B,H,W] bool or None: a planted feature that should not decide.
+    swapped
+        [B,C,H,W] in [0,1] or None: the same samples with the shortcut that goes with another class.
     """
 
     image: Tensor
@@ -49,6 +51,7 @@ class Batch:
     mask_class: Tensor | None = None
     counterfactual: Tensor | None = None
     shortcut: Tensor | None = None
+    swapped: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.image)
@@ -101,6 +104,7 @@ def make_batch(samples: Samples, ids: tuple[str, ...], labels: Tensor, seed: int
         mask_class=tensor(samples.mask_class, torch.int64),
         counterfactual=tensor(samples.counterfactual, torch.float32),
         shortcut=tensor(samples.shortcut, torch.bool),
+        swapped=tensor(samples.swapped, torch.float32),
     )
 
 
@@ -117,13 +121,16 @@ class Explanation:
     defined
         [B] bool or None: False where the method has no answer for a sample; its scores are undefined, not wrong.
     extras
-        Other tensors [B,...] for galleries.
+        Other tensors [B,...], for galleries and for metrics that know their names.
+    nonfinite
+        [B] bool, set by the harness: where the map held NaN or infinite values; it is 0 there now, and scored by nobody.
     """
 
     attribution: Tensor
     counterfactual: Tensor | None = None
     defined: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    nonfinite: Tensor | None = None
 
 
 class Explainer(Protocol):

@@ -14,6 +14,7 @@ from xbench.fits import FitContext
 from xbench.seeds import stable_int
 
 Augment = Callable[[Tensor, torch.Generator], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
 _PRELOAD_BYTES = 2 * 2**30
 
 
@@ -28,6 +29,7 @@ def train_classifier(
     schedule: Literal["constant", "one_cycle"] = "one_cycle",
     balance: bool = False,
     augment: Augment | None = None,
+    loss: Loss | None = None,
 ) -> dict[str, Tensor]:
     """Train ``context.module`` with Adam on cross-entropy and return its weights.
 
@@ -43,6 +45,8 @@ def train_classifier(
         Weight the loss so that every class counts the same.
     augment
         ``augment(image [B,C,H,W], generator) -> image``, its randomness drawn from the generator (on the CPU).
+    loss
+        ``loss(logits [B,K], label [B]) -> scalar`` where it is not the cross-entropy; ``balance`` does not reach it.
 
     Raises
     ------
@@ -80,11 +84,12 @@ def train_classifier(
                 image = augment(image, generator)
             if schedule == "one_cycle":
                 _set_lr(optimiser, lr * _one_cycle((epoch * steps + step + 0.5) / (epochs * steps)))
-            loss = classification_loss(module(image.to(device)), labels[chosen].to(device), weights)
+            logits, label = module(image.to(device)), labels[chosen].to(device)
+            value = loss(logits, label) if loss else classification_loss(logits, label, weights)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            value.backward()
             optimiser.step()
-            total += loss.detach()
+            total += value.detach()
             context.report(epoch * steps + step + 1, epochs * steps, f"epoch {epoch + 1}/{epochs}")
         context.report(
             (epoch + 1) * steps, epochs * steps, f"epoch {epoch + 1}/{epochs}, loss {total.item() / steps:.3f}"

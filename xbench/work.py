@@ -1,11 +1,10 @@
 """The only loop model -> batch -> explainer -> check -> metrics -> commit; and the trainings it rests on."""
 
-import gc
 import json
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,21 @@ import torch
 from torch import Tensor
 
 from xbench.checks import InvalidMap, ModelTouched, checked, compare, fingerprint
+from xbench.columns import Columns, gallery_images, gallery_rows
 from xbench.components import Component, import_attr
 from xbench.data import Dataset
-from xbench.errors import CannotWrite, Unsupported, XbenchError, did_you_mean
+from xbench.devices import choose_device, halving
+from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fits import FitContext, load_fit, obtain_fit
 from xbench.metrics.cost import Meter
 from xbench.models import Model
 from xbench.plan import FitTask, Job, Unit, open_dataset
-from xbench.scene import Backdrop, Curve, Scene
+from xbench.scene import Backdrop, Scene
 from xbench.seeds import stable_int
-from xbench.specs import UNBOUNDED, ExplainerSpec, ModelSpec
-from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, write_atomic
+from xbench.specs import ExplainerSpec, ModelSpec
+from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
 from xbench.tensors import Batch, make_batch
-
-GALLERY = 16
-"""How many of a run's first samples keep their maps for pictures."""
 
 Emit = Callable[[Event], None]
 
@@ -77,6 +75,7 @@ class Worker:
         self._models: dict[str, tuple[Model, str | None]] = {}
         self._datasets: dict[str, Dataset] = {}
         self._explainers: dict[str, Callable[[Batch], object]] = {}
+        self._trained: dict[str, str] = {}  # fit key of a trained explainer -> SHA-256 of its weights
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
@@ -178,38 +177,32 @@ class Worker:
         samples = dataset.load(unit.ids)
         labels = torch.tensor(unit.labels, dtype=torch.int64)
         batch = make_batch(samples, unit.ids, labels, unit.seed, len(unit.classes)).to(self.device)
-        logits = _clean_logits(model, batch, unit.classes)
+        logits = _clean_logits(model, batch, unit.classes, self.device)
         batch = batch.with_target(_targets(unit.target, batch, logits, unit.classes))
         return Stage(model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module))
 
     def _job(self, job: Job, unit: Unit, stage: Stage) -> None:
-        size = self.batch_size
-        while True:
-            try:
-                arrays, cost = self._score(job, stage, size)
-                break
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-            size //= 2
-            stage.backdrops.clear()
-            gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-            self.emit(Note(f"out of memory; going on with {size} images a pass"))
-        if unit.part == 0 and job.explainer and not self.store.has_gallery(unit.samples_digest):
-            self.store.write_gallery(unit.samples_digest, _gallery(stage.batch))
-        if not (unit.part == 0 and job.explainer):
-            arrays = {name: value for name, value in arrays.items() if not name.startswith("gallery/")}
-        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, self._trained(job))
+        rows: Sequence[int] = ()
+        if unit.part == 0 and job.explainer:
+            rows = gallery_rows(stage.batch.label.tolist(), stage.logits.argmax(dim=1).tolist())
+            pictures = gallery_key(unit.samples_digest, rows)
+            if not self.store.has_gallery(pictures):
+                self.store.write_gallery(pictures, gallery_images(stage.batch, rows))
 
-    def _score(self, job: Job, stage: Stage, size: int) -> tuple[Arrays, dict[str, Any]]:
+        def smaller(size: int) -> None:
+            stage.backdrops.clear()
+            self.emit(Note(f"out of memory; going on with {size} images a pass"))
+
+        arrays, cost = halving(lambda size: self._score(job, stage, size, rows), self.batch_size, self.device, smaller)
+        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, self._trained.get(job.explainer_fit or ""))
+
+    def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Arrays, dict[str, Any]]:
         stage.model.batch_size = size
         metrics = [(metric, import_attr(metric.spec.factory)(**metric.params)) for metric in job.metrics]
         wanted = [curve for _, metric in metrics for curve in getattr(metric, "wanted", ())]
         meter = Meter(stage.model)
         start = time.perf_counter()
-        columns, images = Columns(), stage.batch.image._version
+        columns, images = Columns(rows), stage.batch.image._version
         for backdrop in stage.parts(size):
             scene = Scene(backdrop)
             if job.explainer:
@@ -223,6 +216,7 @@ class Worker:
                     raise
                 except Exception as error:
                     raise RuntimeError(f"metric {component.text}: {_line(error)}") from error
+        columns.check()
         compare(stage.untouched, stage.model.module)
         if stage.batch.image._version != images:
             raise RuntimeError("a metric changed the images in place; it must leave them as they were")
@@ -246,12 +240,6 @@ class Worker:
         assert isinstance(innermost.spec, ExplainerSpec)
         return Scene(backdrop, checked(found, backdrop.batch), innermost.spec.polarity, wanted)
 
-    def _trained(self, job: Job) -> str | None:
-        if not job.explainer_fit:
-            return None
-        found = load_fit(job.explainer_fit)
-        return found.sha256 if found else None
-
     def _explainer(self, component: Component, fit: str | None, model: Model) -> Callable[[Batch], object]:
         extra: dict[str, Any] = {name: value for name, value in component.params.items() if name != "of"}
         if component.of:
@@ -260,6 +248,7 @@ class Worker:
             found = load_fit(fit)
             if found is None:
                 raise FileNotFoundError(f"the fit of {component.text} is not in {fit_folder(fit)}")
+            self._trained[fit] = found.sha256
             extra["state"] = {name: value.to(self.device) for name, value in found.state.items()}
         return import_attr(component.spec.factory)(model, **extra)
 
@@ -302,82 +291,6 @@ class Worker:
             return torch.tensor(values, dtype=torch.float32, device=self.device)
 
 
-class Columns:
-    """The per-sample columns, curves and maps of one slice while its batches go by."""
-
-    def __init__(self) -> None:
-        self._parts: dict[str, list[np.ndarray[Any, Any]]] = {}
-        self._sums: Arrays = {}
-
-    def add_predictions(self, scene: Scene) -> None:
-        """Add the class predicted, the class explained and its probability."""
-        self._add("predicted", scene.backdrop.clean_logits.argmax(dim=1))
-        if not scene.has_explanation:
-            return  # the classifier alone explains no class
-        self._add("target", scene.batch.target)
-        self._add("probability", scene.backdrop.clean_score.double())
-
-    def add_maps(self, scene: Scene) -> None:
-        """Add what is known of a map beside its scores, and the maps themselves for pictures."""
-        explanation = scene.explanation
-        self._add("blank", scene.blank.to(torch.uint8))
-        self._add("tied", scene.tied)
-        everywhere = torch.ones_like(scene.blank)
-        self._add("defined", everywhere if explanation.defined is None else explanation.defined.bool())
-        kept = sum(len(part) for part in self._parts.get("gallery/attribution", []))
-        if (room := GALLERY - kept) > 0:
-            maps = explanation.attribution[:room]
-            scale = maps.abs().amax(dim=(1, 2))
-            self._add("gallery/attribution", (maps / scale.clamp(min=1e-30)[:, None, None]).half())
-            self._add("gallery/scale", scale)
-            if explanation.counterfactual is not None:
-                self._add("gallery/counterfactual", (explanation.counterfactual[:room] * 255).round().to(torch.uint8))
-
-    def add_scores(self, component: Component, found: dict[str, Tensor | Curve], scene: Scene) -> None:
-        """Add a metric's results; samples without an explanation get NaN."""
-        named = {score.name: shown for shown, score in component.scores()}
-        bounds = {score.name: score.bounds for _, score in component.scores() if score.aggregate == "mean"}
-        promised = [
-            name
-            for shown, score in component.scores()
-            for name in ([score.name, f"{score.name}.chance"] if score.chance == "per_sample" else [score.name])
-        ]
-        if absent := [name for name in promised if name not in found]:
-            raise ValueError(f"it did not return {', '.join(absent)}")
-        undefined = None
-        if scene.has_explanation and scene.explanation.defined is not None:
-            undefined = ~scene.explanation.defined.to(scene.batch.image.device, torch.bool)
-        for key, value in found.items():
-            base, _, part = key.partition(".")
-            if base not in named:
-                raise ValueError(f"it returned {key!r}, which it does not declare{did_you_mean(base, named)}")
-            if isinstance(value, Curve):
-                keep = slice(None) if undefined is None else ~undefined.to(value.y.device)
-                y = value.y[keep]
-                rows = torch.stack([value.x * len(y), y.sum(dim=0), torch.full_like(value.x, len(y))])
-                name = f"curve/{named[base]}"
-                self._sums[name] = self._sums.get(name, 0) + rows.cpu().numpy()
-                continue
-            if value.shape != (len(scene.batch),):
-                raise ValueError(f"{key!r} has shape {tuple(value.shape)}; ({len(scene.batch)},) is needed")
-            value = value.double()
-            if value.isinf().any():
-                raise ValueError(f"it gave an infinite {key!r}; NaN stands for undefined")
-            low, high = bounds.get(base, UNBOUNDED)
-            if not part and ((value < low - 1e-6) | (value > high + 1e-6)).any():
-                raise ValueError(f"it gave a {key!r} outside its bounds {low:g} to {high:g}")
-            if undefined is not None:
-                value = value.masked_fill(undefined.to(value.device), float("nan"))
-            self._add(f"{'chance' if part else 'score'}/{named[base]}", value)
-
-    def arrays(self) -> Arrays:
-        """Return everything as NumPy arrays."""
-        return {**self._sums, **{name: np.concatenate(parts) for name, parts in self._parts.items()}}
-
-    def _add(self, name: str, value: Tensor) -> None:
-        self._parts.setdefault(name, []).append(value.detach().cpu().numpy())
-
-
 def build_module(
     component: Component, shape: tuple[int, int, int], classes: tuple[str, ...], seed: int
 ) -> torch.nn.Module:
@@ -386,34 +299,12 @@ def build_module(
     return import_attr(component.spec.factory)(shape, classes, **component.params)
 
 
-def choose_device(wish: str, number: int = 0) -> torch.device:
-    """Return the device wished for; workers beyond the first take the next GPU in turn.
+def _clean_logits(model: Model, batch: Batch, classes: tuple[str, ...], device: torch.device) -> Tensor:
+    def forward(size: int) -> Tensor:
+        with torch.no_grad():
+            return torch.cat([model.logits(part) for part in batch.image.split(size)])
 
-    Raises XbenchError where there is no such device.
-    """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wish == "cpu" or (wish == "auto" and not gpus):
-        return torch.device("cpu")
-    if not gpus:
-        raise XbenchError(f"device={wish}: torch {torch.__version__} sees no CUDA device here; device=cpu works")
-    place = wish.partition(":")[2]
-    if place and int(place) >= gpus:
-        raise XbenchError(f"device={wish}: there are {gpus} CUDA devices, numbered from 0")
-    return torch.device("cuda", int(place) if place else number % gpus)
-
-
-def _clean_logits(model: Model, batch: Batch, classes: tuple[str, ...]) -> Tensor:
-    size = model.batch_size
-    while True:
-        try:
-            with torch.no_grad():
-                logits = torch.cat([model.logits(part) for part in batch.image.split(size)])
-            break
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise
-        size //= 2
-        torch.cuda.empty_cache()
+    logits = halving(forward, model.batch_size, device)
     if logits.shape[1] != len(classes):
         raise ValueError(f"the model gives {logits.shape[1]} classes; the data set has {len(classes)}")
     return logits
@@ -432,16 +323,6 @@ def _targets(policy: str, batch: Batch, logits: Tensor, classes: tuple[str, ...]
         speaks = batch.mask.flatten(1).any(dim=1) & (batch.mask_class >= 0)
         return torch.where(speaks, batch.mask_class, predicted)
     return torch.full_like(batch.label, classes.index(policy))
-
-
-def _gallery(batch: Batch) -> Arrays:
-    first = batch.take(slice(0, GALLERY))
-    found = {"image": (first.image * 255).round().to(torch.uint8)}
-    if first.mask is not None:
-        found["mask"] = first.mask.to(torch.uint8)
-    if first.counterfactual is not None:
-        found["counterfactual"] = (first.counterfactual * 255).round().to(torch.uint8)
-    return {name: value.cpu().numpy() for name, value in found.items()}
 
 
 def _line(error: BaseException, name: bool = True) -> str:

@@ -27,4 +27,10 @@ def xbench_explainers() -> list[ExplainerSpec]:
             "where the exact counterfactual differs: the truth about what the class changes",
             needs=("counterfactual",),
         ),
+        control(
+            "blur",
+            "another explainer's map, blurred: what smoothness alone does to its scores",
+            params={"of": None, "sigma": 0.05},
+            wraps=True,
+        ),
     ]

@@ -1,5 +1,7 @@
 """Maps that know nothing of the model, or that know the truth: the floor and the ceiling of every table."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -106,6 +108,45 @@ def oracle_difference(model: Model) -> Explainer:
 
     def explain(batch: Batch) -> Explanation:
         return _truth("oracle_difference", "counterfactual", batch.difference)
+
+    return explain
+
+
+def blur(model: Model, of: Explainer, sigma: float) -> Explainer:
+    """Return an explainer whose map [B,H,W] is that of another one under a Gaussian blur, in its units.
+
+    Coarse maps such as Grad-CAM's owe a part of their scores to being smooth: a fine map that is blurred to the same
+    smoothness tells which part.
+
+    Parameters
+    ----------
+    model
+        Not looked at; the explainer wrapped has it.
+    of
+        The explainer wrapped.
+    sigma
+        Standard deviation as a fraction of the image's shorter side, above 0; the kernel ends at 3 of them, and the map's
+        border values go on outside.
+
+    Raises
+    ------
+    Unsupported
+        When ``sigma`` is not above 0.
+    """
+    if not sigma > 0:
+        raise Unsupported(f"controls/blur: sigma is {sigma}; a fraction of the shorter side above 0 is needed")
+
+    def explain(batch: Batch) -> Explanation:
+        found = of(batch)
+        given = found if isinstance(found, Explanation) else Explanation(found)
+        width = sigma * min(batch.image.shape[-2:])
+        reach = max(1, math.ceil(3 * width))
+        offset = torch.arange(-reach, reach + 1, dtype=given.attribution.dtype, device=given.attribution.device)
+        kernel = torch.exp(-(offset**2) / (2 * width**2))
+        kernel = (kernel / kernel.sum())[None, None, None]
+        padded = F.pad(given.attribution[:, None], (reach, reach, reach, reach), mode="replicate")
+        across = F.conv2d(F.conv2d(padded, kernel), kernel.transpose(2, 3))
+        return Explanation(across[:, 0], defined=given.defined)
 
     return explain
 

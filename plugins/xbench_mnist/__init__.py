@@ -33,11 +33,11 @@ def xbench_models() -> list[ModelSpec]:
     return [
         ModelSpec(
             name="s2",
-            version=1,
+            version=2,
             factory="xbench_mnist.models:s2",
             fit="xbench_mnist.models:fit_s2",
             params={"epochs": 12, "samples_per_epoch": 10_000, "head": "fc_sigmoid_softmax"},
-            choices={"head": ("fc_sigmoid_softmax", "relu")},
+            choices={"head": ("fc_sigmoid_softmax", "sigmoid_only", "sigmoid_softmax", "relu")},
             datasets=("mnist/*",),
             checkpoints=True,
             summary="two convolutions and two dense layers (table 1 of the source)",

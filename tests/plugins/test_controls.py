@@ -16,7 +16,7 @@ from xbench.seeds import sample_keys
 from xbench.tensors import Batch, Explanation
 from xbench_controls import controls
 
-SPECS = xbench_controls.xbench_explainers()
+SPECS = [spec for spec in xbench_controls.xbench_explainers() if not spec.wraps]
 
 
 def batch(count=3, channels=3, height=8, width=10, seed=0, **truth):
@@ -163,3 +163,25 @@ def test_oracle_difference_is_the_ring_and_undefined_without_one():
 def test_an_oracle_without_truth_is_unsupported(name, what):
     with pytest.raises(Unsupported, match=f"controls/{name} needs data with a {what}"):
         explain(name, batch())
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.4])
+def test_blur_is_the_wrapped_map_under_scipys_gaussian_with_its_border_going_on(sigma):
+    some = batch()
+    maps = torch.randn(3, 8, 10, generator=torch.Generator().manual_seed(2))
+    defined = torch.tensor([True, False, True])
+    result = controls.blur(MODEL, of=lambda given: Explanation(maps, defined=defined), sigma=sigma)(some)
+    radius = max(1, math.ceil(3 * sigma * 8))
+    for blurred, plain in zip(result.attribution, maps, strict=True):
+        expected = ndimage.gaussian_filter(plain.double().numpy(), sigma * 8, mode="nearest", radius=radius)
+        np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-5)
+    assert torch.equal(result.defined, defined)
+    bare = controls.blur(MODEL, of=lambda given: maps, sigma=sigma)(some)
+    assert torch.equal(bare.attribution, result.attribution)
+
+
+def test_blur_keeps_a_constant_map_and_refuses_no_width():
+    flat = controls.blur(MODEL, of=lambda given: torch.full((3, 8, 10), 2.5), sigma=0.2)(batch())
+    torch.testing.assert_close(flat.attribution, torch.full((3, 8, 10), 2.5))
+    with pytest.raises(Unsupported, match="sigma is 0"):
+        controls.blur(MODEL, of=lambda given: None, sigma=0)

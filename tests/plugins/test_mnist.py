@@ -1,4 +1,5 @@
 import gzip
+import math
 import os
 import struct
 import subprocess
@@ -14,7 +15,7 @@ from xbench.fits import FitContext
 from xbench.models import Model
 from xbench_mnist.datasets import digits, mnist
 from xbench_mnist.idx import NAMES, find_idx, read_idx
-from xbench_mnist.models import fit_s2, s2
+from xbench_mnist.models import ACTIVATIONS, fit_s2, s2, sigmoid_loss, sigmoid_softmax_loss
 
 SPLITS = ("train", "valid", "test")
 CLASSES = tuple("0123456789")
@@ -222,7 +223,7 @@ def net(shape=(1, 28, 28), classes=CLASSES, head="fc_sigmoid_softmax"):
     return s2(shape, classes, epochs=1, samples_per_epoch=100, head=head).eval()
 
 
-@pytest.mark.parametrize("head", ["fc_sigmoid_softmax", "relu"])
+@pytest.mark.parametrize("head", list(ACTIVATIONS))
 def test_s2_has_the_shapes_of_the_papers_table(head):
     image, shapes = torch.rand(2, 1, 28, 28), {}
     model = net(head=head)
@@ -254,6 +255,22 @@ def test_s2_heads_differ_in_the_activation_of_the_dense_layer():
     before = sigmoid[:-3](image)
     torch.testing.assert_close(sigmoid(image), sigmoid.dense2(torch.sigmoid(before)))
     torch.testing.assert_close(relu(image), relu.dense2(torch.relu(before)))
+
+
+def test_each_head_gives_the_probabilities_of_its_reading_and_is_trained_on_their_cross_entropy():
+    z, label = torch.randn(5, 10, generator=torch.Generator().manual_seed(3)).double() * 4, torch.arange(5)
+    rows = torch.arange(5)
+    softmax, sigmoid, literal = (
+        Model(net(head=head)).prob(z) for head in ("fc_sigmoid_softmax", "sigmoid_only", "sigmoid_softmax")
+    )
+    torch.testing.assert_close(softmax, z.softmax(1))
+    torch.testing.assert_close(sigmoid, z.sigmoid())
+    torch.testing.assert_close(literal, z.sigmoid().softmax(1))
+    assert literal.max() < math.e / (math.e + 9)
+    torch.testing.assert_close(sigmoid_softmax_loss(z, label), -literal[rows, label].log().mean())
+    wanted = torch.nn.functional.one_hot(label, 10).bool()
+    each = -torch.where(wanted, sigmoid, 1 - sigmoid).log()
+    torch.testing.assert_close(sigmoid_loss(z, label), each.sum(1).mean())
 
 
 def test_s2_fits_other_shapes_and_refuses_too_small_ones():

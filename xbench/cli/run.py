@@ -25,6 +25,9 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     loudness = parser.add_mutually_exclusive_group()
     loudness.add_argument("-q", "--quiet", action="store_true", help="print the tables' path and failures only")
     loudness.add_argument("-v", "--verbose", action="store_true", help="print a line for every slice")
+    parser.add_argument(
+        "--estimate", action="store_true", help="try a little of everything, say how long the run would take, and stop"
+    )
     parser.set_defaults(call=run)
 
 
@@ -39,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.cli.tables import print_boards, say
     from xbench.leaderboard import read_boards
     from xbench.plan import make_plan
-    from xbench.report.contact_sheet import draw_sheet
+    from xbench.report import draw_pictures
+    from xbench.report.confusion import confusions, write_confusions
     from xbench.store import Store
     from xbench.tables import write_tables
 
@@ -51,13 +55,22 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         for note in plan.notes:
             say("{}", note)
+    if arguments.estimate:
+        from xbench.estimate import estimate
+
+        say("{}", estimate(plan, store).line())
+        return 0
     with Progress(plan, store, missing_fits(plan, store), quiet=arguments.quiet, verbose=arguments.verbose) as progress:
         outcome = execute(plan, registry, progress.hear)
     boards = read_boards([store], [cell.key for cell in plan.cells])
     paths = write_tables(boards, config.out / "leaderboard", config.primary)
-    sheet = draw_sheet(store, plan, config.out / "leaderboard" / "contact_sheet.png")
+    pictures = draw_pictures(store, plan, config.out / "leaderboard")
+    matrices = list(confusions(store, plan))
+    confusion = write_confusions(matrices, config.out / "leaderboard" / "confusion.csv")
     if not arguments.quiet:
         print_boards(boards, config.primary)
+        for line in (line for matrix in matrices for line in matrix.lines()):
+            say("{}", line)
     for path in dict.fromkeys(store.damaged):
         print(f"xbench: {path} was damaged and has been computed again", file=sys.stderr)
     for cell, status, reason in outcome.failures:
@@ -66,6 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.failures:
         where = f"the reasons in full: records/*/*/status.json and logs/ under {config.out}"
         done = f"{outcome.computed} slices computed, {len(outcome.failures)} cells failed ({where})"
-    where = ", ".join(path.name for path in [*paths, *([sheet] if sheet else [])])
+    where = ", ".join(path.name for path in [*paths, *([confusion] if confusion else []), *pictures])
     say("{} in {:.0f} s; {}/ holds {}", done, time.monotonic() - start, paths[0].parent, where)
     return 1 if outcome.failures else 0

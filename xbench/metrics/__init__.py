@@ -9,8 +9,8 @@ _FILLS = {"fill": ("zero", "mean", "blur", "noise")}
 
 @hookimpl
 def xbench_metrics() -> list[MetricSpec]:
-    """Return the metrics of the classifier, of faithfulness and of localisation."""
-    return [*_classifier(), *_faithfulness(), *_localisation()]
+    """Return the harness's metrics, family by family."""
+    return [*_classifier(), *_faithfulness(), *_localisation(), *_shortcut(), *_blankness()]
 
 
 def _classifier() -> list[MetricSpec]:
@@ -108,5 +108,50 @@ def _localisation() -> list[MetricSpec]:
             "mask",
             "share of the positive attribution inside the mask",
             "Arras, Osman, Samek: CLEVR-XAI. Information Fusion 2022 (relevance mass accuracy)",
+        ),
+    ]
+
+
+def _shortcut() -> list[MetricSpec]:
+    source = "xbench.metrics.shortcut"
+    return [
+        MetricSpec(
+            name="shortcut_share",
+            version=1,
+            factory=f"{source}:shortcut_share",
+            scores=(ScoreSpec(name="shortcut_share", higher_is_better=None, chance="per_sample"),),
+            family="shortcut",
+            needs=("attribution", "shortcut"),
+            summary="share of the positive attribution on a planted shortcut",
+        ),
+        MetricSpec(
+            name="swap_accuracy",
+            version=1,
+            factory=f"{source}:swap_accuracy",
+            scores=(
+                ScoreSpec(name="swap_accuracy", higher_is_better=True),
+                ScoreSpec(name="swap_flip_rate", higher_is_better=False),
+            ),
+            family="shortcut",
+            level="model",
+            needs=("swapped",),
+            summary="the classifier's accuracy, and its changed predictions, when the shortcut is swapped",
+        ),
+    ]
+
+
+def _blankness() -> list[MetricSpec]:
+    names = ("blank_rate", "vanished_rate", "all_negative_rate", "constant_rate", "nonfinite_rate")
+    return [
+        MetricSpec(
+            name="blankness",
+            version=1,
+            factory="xbench.metrics.blankness:blankness",
+            params={"tolerance": 0.0},
+            scores=tuple(ScoreSpec(name=name, higher_is_better=False, aggregate="rate") for name in names),
+            family="blankness",
+            needs=("attribution",),
+            summary="share of maps that show nothing, and why: vanished, all negative, constant or not finite",
+            citation="Sakai, Takenaka: Visualization of learning process for convolution neural network. JSAI 2019",
         ),
     ]

@@ -18,7 +18,7 @@ def localisation_precision() -> Metric:
 
     Source: Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022 (relevance rank accuracy); ties by expectation.
     """
-    return lambda scene: _scored(scene, "localisation_precision", object_mask(scene), top_k_precision)
+    return lambda scene: scored(scene, "localisation_precision", object_mask(scene), top_k_precision)
 
 
 def difference_precision() -> Metric:
@@ -27,7 +27,7 @@ def difference_precision() -> Metric:
     def measure(scene: Scene) -> Scores:
         ring = scene.batch.difference
         assert ring is not None, "the plan offers this metric only where a counterfactual is known"
-        return _scored(scene, "difference_precision", ring.flatten(1), top_k_precision)
+        return scored(scene, "difference_precision", ring.flatten(1), top_k_precision)
 
     return measure
 
@@ -42,7 +42,7 @@ def pointing_game(tolerance: float) -> Metric:
         mask = object_mask(scene)
         if tolerance > 0:
             mask = _widened(mask.view(-1, *scene.batch.image.shape[2:]), tolerance).flatten(1)
-        return _scored(scene, "pointing_game", mask, _pointing)
+        return scored(scene, "pointing_game", mask, _pointing)
 
     return measure
 
@@ -52,13 +52,14 @@ def relevance_mass() -> Metric:
 
     Source: Arras, Osman, Samek, "CLEVR-XAI", Information Fusion 2022 (relevance mass accuracy).
     """
+    return lambda scene: scored(scene, "relevance_mass", object_mask(scene), mass_inside)
 
-    def mass(scene: Scene, mask: Tensor) -> Tensor:
-        total = scene.positive.sum(dim=1)
-        inside = (scene.positive * mask).sum(dim=1)
-        return torch.where(total > 0, inside / total, mask.double().mean(dim=1))
 
-    return lambda scene: _scored(scene, "relevance_mass", object_mask(scene), mass)
+def mass_inside(scene: Scene, mask: Tensor) -> Tensor:
+    """Return [B]: the share of the positive attribution inside the mask [B,n]; its area where there is none at all."""
+    total = scene.positive.sum(dim=1)
+    inside = (scene.positive * mask).sum(dim=1)
+    return torch.where(total > 0, inside / total, mask.double().mean(dim=1))
 
 
 def object_mask(scene: Scene) -> Tensor:
@@ -89,7 +90,7 @@ def _pointing(scene: Scene, mask: Tensor) -> Tensor:
     return (top & mask).sum(dim=1).double() / top.sum(dim=1)
 
 
-def _scored(scene: Scene, name: str, mask: Tensor, measure: Callable[[Scene, Tensor], Tensor]) -> Scores:
+def scored(scene: Scene, name: str, mask: Tensor, measure: Callable[[Scene, Tensor], Tensor]) -> Scores:
     """Return score and chance, both NaN where the sample has no truth."""
     known = mask.any(dim=1)
     nothing = torch.full_like(known, float("nan"), dtype=torch.float64)

@@ -1,5 +1,6 @@
-"""One picture of a run: its first images down the side, each explainer's maps across."""
+"""One picture of a classifier: samples by class, hits before misses, with class probabilities and each explainer's map."""
 
+import io
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -7,70 +8,125 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xbench.components import Component
 from xbench.plan import Cell, Plan
-from xbench.store import Arrays, Store, write_atomic
+from xbench.store import Arrays, Store, gallery_key, write_atomic
 
-_ROWS = 8
+_ROWS = 12
 _INCH = 1.0
+_HEAD = 0.75
+_CLASSES_SHOWN = 10
+_INK = "#ffb000"
 
 
-def draw_sheet(store: Store, plan: Plan, path: Path) -> Path | None:
-    """Draw the contact sheet of a run's first model and seed; return its path, or None where there is no map to show.
+def draw_sheets(store: Store, plan: Plan, folder: Path) -> list[Path]:
+    """Draw a contact sheet of every classifier (the first seed; no single epochs); return their paths.
 
-    Positive evidence is red, negative blue, each map scaled by its own largest value; the true mask is outlined on the image.
+    The first is ``contact_sheet.png``, others are numbered from 2.
     """
-    cells = [cell for cell in plan.cells if cell.explainer and not cell.unsupported]
-    if not cells:
-        return None
-    first = cells[0]
-    mine = [cell for cell in cells if (cell.model, cell.seed) == (first.model, first.seed)]
-    images = store.gallery(first.selection.digest)
+    models: dict[str, Component] = {}
+    for cell in plan.cells:
+        if cell.explainer and not cell.unsupported and not cell.model.series:
+            models.setdefault(cell.model.text, cell.model)
+    made = []
+    for number, model in enumerate(models.values(), start=1):
+        path = folder / ("contact_sheet.png" if number == 1 else f"contact_sheet_{number}.png")
+        if _draw_sheet(store, plan, model, path):
+            made.append(path)
+    return made
+
+
+def _draw_sheet(store: Store, plan: Plan, model: Component, path: Path) -> bool:
+    """Draw one classifier's sheet; return whether there is a map to show.
+
+    Positive evidence is red, negative blue, each map scaled by its own largest value; an explanation with colours of its
+    own is shown in them, grey being zero. The true mask is outlined on the image.
+    """
+    cells = [cell for cell in plan.cells if cell.explainer and not cell.unsupported and cell.model.text == model.text]
+    mine = [cell for cell in cells if cell.seed == cells[0].seed]
     maps = [(cell, store.read(cell.key).arrays) for cell in mine]
-    maps = [(cell, arrays) for cell, arrays in maps if "gallery/attribution" in arrays]
-    if not maps or "image" not in images:
-        return None
-    _draw(images, maps, plan, path)
-    return path
+    maps = [(cell, arrays) for cell, arrays in maps if "gallery/row" in arrays]
+    if not maps:
+        return False
+    images = store.gallery(gallery_key(cells[0].selection.digest, maps[0][1]["gallery/row"].tolist()))
+    if "image" not in images:
+        return False
+    _draw(images, maps, plan, model.text, path)
+    return True
 
 
-def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, path: Path) -> None:
-    import io
-
+def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, title: str, path: Path) -> None:
     from matplotlib.figure import Figure
 
-    rows = min(_ROWS, len(images["image"]))
-    columns = 1 + len(maps)
-    top = 1 - 0.6 / (rows * _INCH + 0.6)
-    figure = Figure(figsize=(columns * _INCH, rows * _INCH + 0.6))
+    cell, first = maps[0]
+    labels = np.asarray(cell.selection.labels)[first["gallery/row"]]
+    predicted = first["predicted"][first["gallery/row"]]
+    shown = _chosen(labels, predicted)
+    rows, columns = len(shown), 2 + len(maps)
+    high = rows * _INCH + _HEAD
+    figure = Figure(figsize=(columns * _INCH, high))
     grid = figure.subplots(
         rows,
         columns,
         squeeze=False,
-        gridspec_kw={"left": 0.002, "right": 0.998, "bottom": 0.002, "top": top, "wspace": 0.03, "hspace": 0.03},
+        gridspec_kw={
+            "left": 0.002,
+            "right": 0.998,
+            "bottom": 0.002,
+            "wspace": 0.03,
+            "hspace": 0.03,
+            "top": 1 - _HEAD / high,
+        },
     )
+    figure.text(0.06 / columns, 1 - 0.05 / high, f"{title} on {plan.config.data.text}", fontsize=7.5, va="top")
     classes = plan.test.classes
-    for row in range(rows):
-        picture = np.moveaxis(images["image"][row], 0, -1)
-        _image(grid[row][0], picture)
-        if "mask" in images and images["mask"][row].any():
-            grid[row][0].contour(images["mask"][row], levels=[0.5], colors=["#ffb000"], linewidths=0.8)
-        for column, (_, arrays) in enumerate(maps, start=1):
-            values = arrays["gallery/attribution"][row].astype(np.float32)
-            grid[row][column].imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-        label = classes[maps[0][0].selection.labels[row]]
-        predicted = classes[int(maps[0][1]["predicted"][row])]
-        text = label if predicted == label else f"{label}\n(seen as {predicted})"
-        grid[row][0].text(
-            0.03, 0.03, text, transform=grid[row][0].transAxes, fontsize=5.5, color="#ffb000", va="bottom"
-        )
-    titles = ["image", *(cell.explainer.text if cell.explainer else "" for cell, _ in maps)]
-    for axis, title in zip(grid[0], titles, strict=True):
-        axis.set_title(_heading(title), fontsize=6.5, pad=3)
+    for axes, place in zip(grid, shown, strict=True):
+        label, guess = int(labels[place]), int(predicted[place])
+        picture = np.moveaxis(images["image"][place], 0, -1)
+        axes[0].imshow(picture if picture.shape[-1] == 3 else picture.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
+        if "mask" in images and images["mask"][place].any():
+            axes[0].contour(images["mask"][place], levels=[0.5], colors=[_INK], linewidths=0.8)
+        _bars(axes[1], first["gallery/probability"][place], classes, label, guess)
+        for axis, (_, arrays) in zip(axes[2:], maps, strict=True):
+            if "gallery/colour" in arrays:
+                colour = np.moveaxis(arrays["gallery/colour"][place].astype(np.float32), 0, -1)
+                axis.imshow(
+                    np.clip(0.5 + colour / 2, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
+                )
+            else:
+                values = arrays["gallery/attribution"][place].astype(np.float32)
+                axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    names = ["image", "probability", *(cell.explainer.text if cell.explainer else "" for cell, _ in maps)]
+    for axis, name in zip(grid[0], names, strict=True):
+        axis.set_title(_heading(name), fontsize=6.5, pad=3)
     for axis in grid.flat:
         axis.set_axis_off()
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
+
+
+def _chosen(labels: NDArray[Any], predicted: NDArray[Any]) -> list[int]:
+    """Return at most `_ROWS` places, class by class, hits before misses, every such group with as many as another."""
+    groups: dict[tuple[int, bool], list[int]] = {}
+    for place, (label, guess) in enumerate(zip(labels.tolist(), predicted.tolist(), strict=True)):
+        groups.setdefault((label, label != guess), []).append(place)
+    turns = sorted((turn, name, place) for name, places in groups.items() for turn, place in enumerate(places))
+    return [place for _, place in sorted((name, place) for _, name, place in turns[:_ROWS])]
+
+
+def _bars(axis: Any, probability: NDArray[Any], classes: tuple[str, ...], label: int, guess: int) -> None:
+    """Draw the largest class probabilities; the true class is green, a wrong prediction red."""
+    order = np.argsort(-probability, kind="stable")[: min(len(classes), _CLASSES_SHOWN)]
+    order = np.sort(order)
+    colours = ["#2a9d4a" if k == label else "#d1495b" if k == guess else "#b8b8b8" for k in order]
+    places = np.arange(len(order))
+    axis.barh(places, probability[order], color=colours, height=0.75)
+    axis.set_xlim(0, 1.02)
+    axis.set_ylim(max(len(order), 3) - 0.4, -0.6)
+    size = 5.5 if len(order) <= 5 else 4
+    for y, k in zip(places, order, strict=True):
+        axis.text(0.02, y, f"{classes[k]} {probability[k]:.2f}", fontsize=size, va="center")
 
 
 def _heading(title: str) -> str:
@@ -79,10 +135,3 @@ def _heading(title: str) -> str:
     words = textwrap.wrap((name or package).replace("_", "_ ").replace("[", " ["), 13)
     lines = [line.replace("_ ", "_") for line in words]
     return "\n".join([package + slash, *lines] if slash else lines)
-
-
-def _image(axis: Any, picture: NDArray[Any]) -> None:
-    if picture.shape[-1] != 3:
-        axis.imshow(picture.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
-    else:
-        axis.imshow(picture)

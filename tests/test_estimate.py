@@ -1,0 +1,46 @@
+"""An estimate tries everything, keeps nothing, and is nothing where nothing is left to do."""
+
+import pytest
+
+from xbench import api
+from xbench.config import make_config
+from xbench.estimate import duration, estimate
+from xbench.plan import make_plan
+from xbench.plugins import discover
+from xbench.store import Store, cache_folder
+
+pytestmark = pytest.mark.usefixtures("fakes")
+
+
+def plan(out, **settings):
+    arguments = {"suite": "blobs", "executor": "inline", "device": "cpu", "out": out, **settings}
+    return make_plan(make_config([f"{key}={value}" for key, value in arguments.items()], discover()))
+
+
+def test_an_estimate_of_a_run_keeps_nothing_and_one_of_a_finished_run_is_zero(tmp_path):
+    settings = {"model": "fake/learnt", "explainer": "controls/random,controls/sobel", "seed": "0,1"}
+    mine = plan(tmp_path / "run", **settings)
+    found = estimate(mine, Store(tmp_path / "run"))
+    assert (found.fits, found.cells) == (2, len(mine.cells))
+    assert found.training > 0
+    assert found.scoring > 0
+    assert found.unknown == ()
+    assert not (tmp_path / "run").exists()
+    assert not list(cache_folder().glob("fits/**/*.safetensors"))
+    api.run("blobs", executor="inline", device="cpu", out=tmp_path / "run", **settings)
+    after = estimate(mine, Store(tmp_path / "run"))
+    assert (after.training, after.scoring, after.fits, after.cells) == (0, 0, 0, 0)
+
+
+def test_what_cannot_be_tried_is_named_with_its_reason(tmp_path):
+    found = estimate(plan(tmp_path / "run", explainer="fake/raises,controls/random"), Store(tmp_path / "run"))
+    assert len(found.unknown) == 1
+    assert "fake/raises" in found.unknown[0]
+    assert found.unknown[0] in found.line()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (600, "10 min"), (5000, "83 min"), (12000, "3 h 20 min")]
+)
+def test_durations_read_as_people_say_them(seconds, text):
+    assert duration(seconds) == text

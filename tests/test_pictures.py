@@ -1,0 +1,72 @@
+"""What a run draws and counts: every picture opens, none of an earlier run stays, and a matrix counts every sample once."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xbench import api
+from xbench.config import make_config
+from xbench.plan import make_plan
+from xbench.plugins import discover
+from xbench.report import draw_pictures
+from xbench.report.confusion import confusions, write_confusions
+from xbench.report.contact_sheet import _chosen
+from xbench.store import Store
+
+pytestmark = pytest.mark.usefixtures("fakes")
+
+
+def ran(out, **settings):
+    settings = {"executor": "inline", "device": "cpu", "out": out, **settings}
+    api.run("blobs", **settings)
+    arguments = [f"{key}={value}" for key, value in {"suite": "blobs", **settings}.items()]
+    return make_plan(make_config(arguments, discover())), Store(out)
+
+
+def test_every_picture_of_a_run_opens_and_the_same_run_draws_the_same_bytes(tmp_path):
+    plan, store = ran(tmp_path / "run", model="fake/linear,fake/learnt@*", explainer="controls/random,controls/sobel")
+    made = draw_pictures(store, plan, tmp_path / "a")
+    assert [path.name for path in made] == ["contact_sheet.png", "epochs.png"]
+    for path in made:
+        with Image.open(path) as image:
+            image.load()
+            assert min(image.size) > 100
+    again = draw_pictures(store, plan, tmp_path / "b")
+    assert [path.read_bytes() for path in made] == [path.read_bytes() for path in again]
+
+
+def test_a_picture_of_an_earlier_run_does_not_stay_behind(tmp_path):
+    plan, store = ran(tmp_path / "run", model="fake/linear,fake/learnt@*", explainer="controls/random")
+    draw_pictures(store, plan, tmp_path / "t")
+    plan, store = ran(tmp_path / "run", model="fake/linear", explainer="fake/raises")
+    assert draw_pictures(store, plan, tmp_path / "t") == []
+    assert list((tmp_path / "t").iterdir()) == []
+
+
+def test_a_confusion_matrix_counts_every_sample_in_the_row_of_its_label(tmp_path):
+    plan, store = ran(tmp_path / "run", model="fake/linear", explainer="controls/random", metric="accuracy")
+    (found,) = confusions(store, plan)
+    cell = next(cell for cell in plan.cells if cell.explainer is None)
+    predicted = store.read(cell.key).arrays["predicted"]
+    labels = np.asarray(cell.selection.labels)
+    for i in range(len(found.classes)):
+        assert found.counts[i].sum() == (labels == i).sum()
+        assert found.counts[i, i] == ((labels == i) & (predicted == i)).sum()
+    path = write_confusions([found], tmp_path / "confusion.csv")
+    rows = list(csv.DictReader(path.open()))
+    assert sum(int(row["n"]) for row in rows) == len(labels)
+    assert len(found.lines()) == len(found.classes)
+    assert write_confusions([], path) is None
+    assert not path.exists()
+
+
+def test_a_sheet_shows_hits_and_misses_of_every_class_class_by_class():
+    labels = np.array([0] * 20 + [1] * 20)
+    predicted = labels.copy()
+    predicted[[3, 4, 5, 6, 25]] = [1, 1, 1, 1, 0]
+    shown = _chosen(labels, predicted)
+    groups = [(labels[i], labels[i] != predicted[i]) for i in shown]
+    assert groups == sorted(groups)
+    assert [groups.count(group) for group in [(0, False), (0, True), (1, False), (1, True)]] == [4, 4, 3, 1]

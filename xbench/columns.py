@@ -1,0 +1,160 @@
+"""What is stored of a slice: per-sample columns, curves summed over samples, and the maps of a few samples for pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xbench.checks import InvalidMap
+from xbench.components import Component
+from xbench.errors import did_you_mean
+from xbench.scene import Curve, Scene
+from xbench.specs import UNBOUNDED, MetricSpec
+from xbench.store import Arrays
+from xbench.tensors import Batch
+
+GALLERY = 16
+"""How many samples of a run keep their maps for pictures."""
+
+
+def gallery_rows(labels: Sequence[int], predicted: Sequence[int]) -> list[int]:
+    """Return the positions of at most `GALLERY` samples worth a picture, in order.
+
+    First comes the first sample of every class; then, in turn, a miss and a hit of every class.
+    """
+    groups: dict[tuple[bool, int], list[int]] = {}
+    first: dict[int, int] = {}
+    for place, (label, guess) in enumerate(zip(labels, predicted, strict=True)):
+        if first.setdefault(label, place) != place:
+            groups.setdefault((label == guess, label), []).append(place)
+    chosen = [first[label] for label in sorted(first)]
+    queues = [groups[name] for name in sorted(groups)]
+    for turn in range(max(map(len, queues), default=0)):
+        chosen += [queue[turn] for queue in queues if turn < len(queue)]
+    return sorted(chosen[:GALLERY])
+
+
+def gallery_images(batch: Batch, rows: Sequence[int]) -> Arrays:
+    """Return images [m,C,H,W] and exact counterfactuals as uint8, and masks [m,H,W], of the samples chosen."""
+    found = {"image": batch.image, "counterfactual": batch.counterfactual}
+    images = {name: (value[list(rows)] * 255).round() for name, value in found.items() if value is not None}
+    if batch.mask is not None:
+        images["mask"] = batch.mask[list(rows)]
+    return {name: value.to(torch.uint8).cpu().numpy() for name, value in images.items()}
+
+
+class Columns:
+    """The per-sample columns, curves and maps of one slice while its batches go by.
+
+    Parameters
+    ----------
+    rows
+        Positions in the slice of the samples whose maps are kept for pictures.
+    """
+
+    def __init__(self, rows: Sequence[int] = ()) -> None:
+        self._rows, self._seen, self._finite = list(rows), 0, False
+        self._parts: dict[str, list[np.ndarray[Any, Any]]] = {}
+        self._sums: Arrays = {}
+
+    def add_predictions(self, scene: Scene) -> None:
+        """Add the class predicted, the class explained and its probability."""
+        self._add("predicted", scene.backdrop.clean_logits.argmax(dim=1))
+        if not scene.has_explanation:
+            return  # the classifier alone explains no class
+        self._add("target", scene.batch.target)
+        self._add("probability", scene.backdrop.clean_score.double())
+
+    def add_maps(self, scene: Scene) -> None:
+        """Add what is known of a map beside its scores, and the maps themselves for pictures."""
+        explanation = scene.explanation
+        self._add("blank", scene.blank.to(torch.uint8))
+        self._add("tied", scene.tied)
+        everywhere = torch.ones_like(scene.blank)
+        defined = everywhere if explanation.defined is None else explanation.defined.to(everywhere)
+        if explanation.nonfinite is not None:
+            defined = defined & ~explanation.nonfinite
+            self._finite |= not bool(explanation.nonfinite.all())
+        self._add("defined", defined)
+        rows = [row - self._seen for row in self._rows if 0 <= row - self._seen < len(scene.batch)]
+        self._seen += len(scene.batch)
+        if rows:
+            self._add_pictures(scene, rows)
+
+    def _add_pictures(self, scene: Scene, rows: list[int]) -> None:
+        explanation = scene.explanation
+        self._add("gallery/row", torch.tensor(rows) + self._seen - len(scene.batch))
+        self._add("gallery/probability", scene.model.prob(scene.backdrop.clean_logits[rows]))
+        for name, maps in (("attribution", explanation.attribution), ("colour", explanation.extras.get("colour"))):
+            if maps is not None:
+                chosen = maps[rows].float()
+                scale = chosen.abs().flatten(1).amax(dim=1)
+                whole = scale.clamp(min=1e-30).view(-1, *[1] * (chosen.ndim - 1))
+                self._add(f"gallery/{name}", (chosen / whole).half())
+                self._add(f"gallery/{name}_scale", scale)
+        if explanation.counterfactual is not None:
+            self._add("gallery/counterfactual", (explanation.counterfactual[rows] * 255).round().to(torch.uint8))
+
+    def check(self) -> None:
+        """Raise InvalidMap where there were maps and none of them was finite."""
+        if self._seen and not self._finite:
+            raise InvalidMap(f"every one of {self._seen} maps holds NaN or infinite values")
+
+    def add_scores(self, component: Component, found: dict[str, Tensor | Curve], scene: Scene) -> None:
+        """Add a metric's results; samples without an explanation get NaN."""
+        named = {score.name: shown for shown, score in component.scores()}
+        bounds = {score.name: score.bounds for _, score in component.scores() if score.aggregate == "mean"}
+        promised = [
+            name
+            for shown, score in component.scores()
+            for name in ([score.name, f"{score.name}.chance"] if score.chance == "per_sample" else [score.name])
+        ]
+        if absent := [name for name in promised if name not in found]:
+            raise ValueError(f"it did not return {', '.join(absent)}")
+        undefined = _unscored(component, scene)
+        for key, value in found.items():
+            base, _, part = key.partition(".")
+            if base not in named:
+                raise ValueError(f"it returned {key!r}, which it does not declare{did_you_mean(base, named)}")
+            if isinstance(value, Curve):
+                keep = slice(None) if undefined is None else ~undefined.to(value.y.device)
+                y = value.y[keep]
+                rows = torch.stack([value.x * len(y), y.sum(dim=0), torch.full_like(value.x, len(y))])
+                name = f"curve/{named[base]}"
+                self._sums[name] = self._sums.get(name, 0) + rows.cpu().numpy()
+                continue
+            if value.shape != (len(scene.batch),):
+                raise ValueError(f"{key!r} has shape {tuple(value.shape)}; ({len(scene.batch)},) is needed")
+            value = value.double()
+            if value.isinf().any():
+                raise ValueError(f"it gave an infinite {key!r}; NaN stands for undefined")
+            low, high = bounds.get(base, UNBOUNDED)
+            if not part and ((value < low - 1e-6) | (value > high + 1e-6)).any():
+                raise ValueError(f"it gave a {key!r} outside its bounds {low:g} to {high:g}")
+            if undefined is not None:
+                value = value.masked_fill(undefined.to(value.device), float("nan"))
+            self._add(f"{'chance' if part else 'score'}/{named[base]}", value)
+
+    def arrays(self) -> Arrays:
+        """Return everything as NumPy arrays."""
+        return {**self._sums, **{name: np.concatenate(parts) for name, parts in self._parts.items()}}
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self._parts.setdefault(name, []).append(value.detach().cpu().numpy())
+
+
+def _unscored(component: Component, scene: Scene) -> Tensor | None:
+    """Return [B] bool: the samples whose score is undefined because there is no map, or None."""
+    if not scene.has_explanation:
+        return None
+    explanation, device = scene.explanation, scene.batch.image.device
+    without = torch.zeros(len(scene.batch), dtype=torch.bool, device=device)
+    if explanation.defined is not None:
+        without |= ~explanation.defined.to(device, torch.bool)
+    assert isinstance(component.spec, MetricSpec)
+    # A map that is not finite is the very thing that blankness counts.
+    if explanation.nonfinite is not None and component.spec.family != "blankness":
+        without |= explanation.nonfinite
+    return without if without.any() else None
