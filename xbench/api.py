@@ -16,8 +16,9 @@ from xbench.components import import_attr
 from xbench.config import RunConfig, make_config
 from xbench.errors import CannotWrite, XbenchError
 from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
+from xbench.fit_tasks import FitTask
 from xbench.leaderboard import Board, Row, read_boards
-from xbench.plan import Cell, Executor, FitTask, Plan, make_plan, units, write_plan
+from xbench.plan import Cell, Executor, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
 from xbench.store import Store, has_fit, write_atomic
 from xbench.tables import write_tables
@@ -163,7 +164,7 @@ def missing_fits(plan: Plan, store: Store) -> list[str]:
     needed: dict[str, None] = {}
     for cell in plan.cells:
         if not cell.unsupported and not all(store.committed(cell.key, part) for part in range(cell.n_slices)):
-            needed |= dict.fromkeys(fit for fit in (cell.model_fit, cell.explainer_fit) if fit)
+            needed |= dict.fromkeys(fit for fit in (cell.model_fit, cell.explainer_fit, cell.oracle_fit) if fit)
     by_key = {fit.key: fit for fit in plan.fits}
     for key in list(needed):
         needed |= dict.fromkeys(by_key[key].after)
@@ -186,7 +187,11 @@ def _fit_stages(plan: Plan, store: Store, failed: dict[str, tuple[str, str]]) ->
 
 
 def _fail_without_fit(cell: Cell, store: Store, failed: dict[str, tuple[str, str]]) -> None:
-    for fit, what in ((cell.model_fit, cell.model), (cell.explainer_fit, cell.explainer)):
+    for fit, what in (
+        (cell.model_fit, cell.model),
+        (cell.explainer_fit, cell.explainer),
+        (cell.oracle_fit, cell.model),
+    ):
         if fit in failed and what is not None and cell.key not in failed:
             reason = f"training {what.text} failed: {failed[fit][1]}"
             store.fail(cell.key, "fit_failed", reason)

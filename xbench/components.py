@@ -1,8 +1,11 @@
 """Written components become resolved ones: a spec with all its parameters, checked against what is installed."""
 
+import hashlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from xbench.codehash import code_hash
@@ -59,6 +62,8 @@ class Component:
                 value[name] = getattr(self.spec, name)
         if fit := getattr(self.spec, "fit", None):
             value["fit_code"] = code_hash(fit)
+        if sha256 := _file_hash(self.params.get("weights")):
+            value["weights_file"] = sha256
         if self.checkpoint is not None:
             value["checkpoint"] = self.checkpoint
         if self.of:
@@ -70,6 +75,21 @@ class Component:
         assert isinstance(self.spec, MetricSpec)
         tail = param_text(self.spec, self.params)
         return [(score.name + tail, score) for score in self.spec.scores]
+
+
+def _file_hash(weights: Param) -> str | None:
+    """Return the SHA-256 of the local file that a parameter ``weights`` names, or None: another content is another key."""
+    path = Path(str(weights)).expanduser()
+    if not isinstance(weights, str) or not path.is_file():
+        return None
+    state = path.stat()
+    return _hashed(str(path.resolve()), state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _hashed(path: str, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def import_attr(path: str) -> Any:

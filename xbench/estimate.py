@@ -10,8 +10,9 @@ import torch
 from xbench.api import missing_fits
 from xbench.components import Component
 from xbench.events import Event, FitProgress, JobDone, WorkOptions
+from xbench.fit_tasks import FitTask
 from xbench.metrics.cost import device_name
-from xbench.plan import FitTask, Plan, Unit, units
+from xbench.plan import Plan, Unit, units
 from xbench.store import Store
 from xbench.work import Worker
 

@@ -4,44 +4,19 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from xbench.codehash import code_hash
-from xbench.components import Component, import_attr, needs_unmet
+from xbench.components import Component, needs_unmet
 from xbench.config import RunConfig
-from xbench.data import Dataset, Index, Selection, select
+from xbench.data import Index, Selection, select
 from xbench.errors import XbenchError, did_you_mean
 from xbench.events import Event
+from xbench.fit_tasks import CONTENT_SCHEMA, ORACLE_SEED, FitPlanner, FitTask, open_dataset
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec
 from xbench.store import Json, Store, content_key, slice_size
 
 MODEL_LEVEL_LIMIT = 10_000
 """The most test samples on which a classifier itself (accuracy, AUROC) is measured, whatever the run's ``limit``."""
-
-# Raised whenever the harness's own part in a number changes: choice of targets, mean colour, what is stored (columns.py).
-CONTENT_SCHEMA = 2
-
-
-@dataclass(frozen=True)
-class FitTask:
-    """One artifact to train, and the fits it needs first."""
-
-    key: str
-    definition: Json
-    component: Component
-    seed: int
-    data: Component
-    data_root: Path | None
-    shape: tuple[int, int, int]
-    classes: tuple[str, ...]
-    model: Component | None = None
-    model_fit: str | None = None
-    after: tuple[str, ...] = ()
-
-    @property
-    def label(self) -> str:
-        """What progress calls it."""
-        return f"{self.component.text} (seed {self.seed})"
 
 
 @dataclass(frozen=True)
@@ -66,6 +41,7 @@ class Cell:
     model_fit: str | None
     explainer: Component | None
     explainer_fit: str | None
+    oracle_fit: str | None
     seed: int
     metrics: tuple[Component, ...]
     selection: Selection
@@ -122,6 +98,7 @@ class Unit:
     ids: tuple[str, ...]
     labels: tuple[int, ...]
     jobs: tuple[Job, ...]
+    oracle_fit: str | None = None
 
 
 Task = FitTask | Unit
@@ -135,11 +112,6 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Stop at once; what is committed stays."""
-
-
-def open_dataset(component: Component, root: Path | None) -> Dataset:
-    """Return the data set that a component names."""
-    return import_attr(component.spec.factory)(root, **component.params)
 
 
 def make_plan(config: RunConfig) -> Plan:
@@ -158,34 +130,20 @@ def make_plan(config: RunConfig) -> Plan:
     chosen, everything = select(test, config.limit), select(test, MODEL_LEVEL_LIMIT)
     data_spec = config.data.spec
     assert isinstance(data_spec, DatasetSpec)
-    fits: dict[str, FitTask] = {}
+    fits = FitPlanner(config, dataset, test)
     cells: dict[str, Cell] = {}
-    splits: dict[str, Index] = {}
-
-    def split(name: str) -> Index:
-        if name not in splits:
-            splits[name] = dataset.index(name)
-        return splits[name]
-
     for model in config.models:
         for seed in config.seeds:
-            refused = _refused(model, config.data)
-            model_fit = None
-            if not refused and getattr(model.spec, "fit", None):
-                model_fit = _add_fit(fits, config, model, seed, split, test)
             for explainer in (None, *config.explainers):
-                cell = _cell(config, test, model, model_fit, explainer, seed, chosen, everything, refused)
-                if explainer is not None and not cell.unsupported and getattr(explainer.spec, "fit", None):
-                    fit = _add_fit(fits, config, explainer, seed, split, test, model, model_fit)
-                    cell = _cell(config, test, model, model_fit, explainer, seed, chosen, everything, refused, fit)
+                cell = _cell(fits, model, explainer, seed, everything if explainer is None else chosen)
                 if cell.metrics or cell.unsupported:
                     cells[cell.key] = cell
     if not cells:
         raise XbenchError("nothing to do: no explainer and no metric is chosen")
     if all(cell.unsupported for cell in cells.values()):
         raise XbenchError(*dict.fromkeys(f"nothing can be computed: {cell.unsupported}" for cell in cells.values()))
-    notes = tuple(dict.fromkeys(note for index in (test, *splits.values()) for note in index.notes))
-    return Plan(config, test, tuple(cells.values()), tuple(fits.values()), notes)
+    notes = tuple(dict.fromkeys(note for index in (test, *fits.splits.values()) for note in index.notes))
+    return Plan(config, test, tuple(cells.values()), tuple(fits.tasks.values()), notes)
 
 
 def units(plan: Plan, store: Store, skip: Iterable[str] = ()) -> Iterator[Unit]:
@@ -219,6 +177,7 @@ def units(plan: Plan, store: Store, skip: Iterable[str] = ()) -> Iterator[Unit]:
                 ids=first.selection.ids[rows],
                 labels=first.selection.labels[rows],
                 jobs=tuple(Job(cell.key, cell.explainer, cell.explainer_fit, cell.metrics) for cell in todo),
+                oracle_fit=next((cell.oracle_fit for cell in todo if cell.oracle_fit), None),
             )
 
 
@@ -233,35 +192,25 @@ def write_plan(plan: Plan, store: Store) -> None:
             store.fail(cell.key, "unsupported", cell.unsupported)
 
 
-def _cell(
-    config: RunConfig,
-    test: Index,
-    model: Component,
-    model_fit: str | None,
-    explainer: Component | None,
-    seed: int,
-    chosen: Selection,
-    everything: Selection,
-    refused: str,
-    explainer_fit: str | None = None,
-) -> Cell:
+def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed: int, selection: Selection) -> Cell:
+    config, test = fits.config, fits.test
     level = "explainer" if explainer else "model"
     data_spec, model_spec = config.data.spec, model.spec
     assert isinstance(data_spec, DatasetSpec)
     assert isinstance(model_spec, ModelSpec)
     gives: tuple[str, ...] = ()
-    unsupported, control = refused, False
+    unsupported, control = _refused(model, config.data), False
     if explainer:
         assert isinstance(explainer.spec, ExplainerSpec)
         gives, control = explainer.spec.gives, explainer.spec.control
-        unsupported = refused or _unmet(explainer, model_spec, data_spec, len(test.classes))
+        unsupported = unsupported or _unmet(explainer, model_spec, data_spec, len(test.classes))
     metrics: list[Component] = []
     missing: dict[str, str] = {}
     for metric in config.metrics:
         assert isinstance(metric.spec, MetricSpec)
         if metric.spec.level != level:
             continue
-        reason = _metric_unmet(metric.spec, data_spec, gives, len(test.classes))
+        reason = _metric_unmet(metric.spec, model_spec, data_spec, gives, len(test.classes))
         if reason:
             missing |= {name: reason for name, _ in metric.scores()}
         else:
@@ -270,7 +219,13 @@ def _cell(
         unsupported = "no metric of the run applies to it: " + (
             "; ".join(dict.fromkeys(missing.values())) or "none is chosen"
         )
-    selection = chosen if explainer else everything
+    model_fit = explainer_fit = oracle_fit = None
+    if not unsupported:
+        model_fit = fits.classifier(model, seed)
+        if explainer and getattr(explainer.spec, "fit", None):
+            explainer_fit = fits.explainer(explainer, seed, model, model_fit)
+        if any("oracle" in getattr(metric.spec, "uses", ()) for metric in metrics):
+            oracle_fit = fits.classifier(replace(model, checkpoint=None, series=False), seed + ORACLE_SEED)
     definition: Json = {
         "schema": CONTENT_SCHEMA,
         "suite": config.suite,
@@ -286,6 +241,7 @@ def _cell(
         "series": model.series_text,
         "explainer": {**explainer.definition(), "text": explainer.text, "control": control} if explainer else None,
         "explainer_fit": explainer_fit,
+        "oracle_fit": oracle_fit,
         "seed": seed,
         "metrics": [{**metric.definition(), "scores": _facts(metric)} for metric in metrics],
         "missing": missing,
@@ -297,6 +253,7 @@ def _cell(
         model_fit=model_fit,
         explainer=explainer,
         explainer_fit=explainer_fit,
+        oracle_fit=oracle_fit,
         seed=seed,
         metrics=tuple(metrics),
         selection=selection,
@@ -334,7 +291,9 @@ def _facts(metric: Component) -> list[Json]:
     ]
 
 
-def _metric_unmet(metric: MetricSpec, data: DatasetSpec, gives: Sequence[str], n_classes: int) -> str:
+def _metric_unmet(metric: MetricSpec, model: ModelSpec, data: DatasetSpec, gives: Sequence[str], n_classes: int) -> str:
+    if "oracle" in metric.uses and not model.fit:
+        return f"needs a classifier trained independently of the one explained; {model.id} has no training"
     for need in metric.needs:
         if need == "two_classes":
             if n_classes != 2:
@@ -360,46 +319,3 @@ def _check_target(target: str, test: Index) -> None:
     if target not in options:
         hint = did_you_mean(target, options) or f"; one of {', '.join(options)}"
         raise XbenchError(f"target={target} is neither a policy nor a class of the data set{hint}")
-
-
-def _add_fit(
-    fits: dict[str, FitTask],
-    config: RunConfig,
-    component: Component,
-    seed: int,
-    split: Any,
-    test: Index,
-    model: Component | None = None,
-    model_fit: str | None = None,
-) -> str:
-    train, valid = split("train"), split("valid")
-    if not len(train):
-        raise XbenchError(f"{component.text} must be trained, but the training split of {config.data.text} is empty")
-    definition: Json = {
-        "schema": CONTENT_SCHEMA,
-        "component": {name: value for name, value in component.definition().items() if name != "checkpoint"},
-        "data": {name: value for name, value in config.data.definition().items() if name != "params"},
-        "training": code_hash("xbench.training:train_classifier"),
-        "train": train.digest,
-        "valid": valid.digest,
-        "classes": list(test.classes),
-        "shape": list(test.shape),
-        "seed": seed,
-        "uses": [{**model.definition(), "fit": model_fit}] if model else [],
-    }
-    key = content_key(definition)
-    if key not in fits:
-        fits[key] = FitTask(
-            key=key,
-            definition=definition,
-            component=replace(component, checkpoint=None, series=False),
-            seed=seed,
-            data=config.data,
-            data_root=config.data_root,
-            shape=test.shape,
-            classes=test.classes,
-            model=model,
-            model_fit=model_fit,
-            after=(model_fit,) if model_fit else (),
-        )
-    return key

@@ -54,10 +54,23 @@ class Backdrop:
         [C]: the data set's mean colour in [0,1].
     clean_logits
         [B,K], where they are known already.
+    classes
+        Class names in label order.
+    oracle
+        A classifier trained independently of the one explained, for metrics that declare ``uses=("oracle",)``.
     """
 
-    def __init__(self, model: Model, batch: Batch, mean: Tensor, clean_logits: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        batch: Batch,
+        mean: Tensor,
+        clean_logits: Tensor | None = None,
+        classes: Sequence[str] = (),
+        oracle: Model | None = None,
+    ) -> None:
         self.model, self.batch, self.mean = model, batch, mean
+        self.classes, self.oracle = tuple(classes), oracle
         self._clean = clean_logits
         self._fills: dict[str, Tensor] = {}
         self._filled: dict[str, Tensor] = {}
@@ -134,6 +147,15 @@ class Scene:
     def has_explanation(self) -> bool:
         """Whether there is an explanation, or the classifier alone is measured."""
         return self._explanation is not None
+
+    @cached_property
+    def translated_logits(self) -> Tensor:
+        """[B,K]: the logits of the translated images."""
+        image = self.explanation.counterfactual
+        if image is None:
+            raise ValueError("the explanation holds no translated image")
+        with torch.no_grad():
+            return self.model.logits(image)
 
     @cached_property
     def levels(self) -> Tensor:

@@ -123,8 +123,9 @@ class ScoreSpec:
 class MetricSpec(Spec):
     """A metric: ``factory(**params)`` returns a callable ``Scene -> {score name: [B]}``.
 
-    ``level="model"`` measures the classifier alone, without an explainer. ``needs`` may name ``mask``, ``counterfactual``
-    (of the data), ``attribution``, ``translation`` (of the explainer) and ``two_classes``.
+    ``level="model"`` measures the classifier alone, without an explainer. ``needs`` may name ``mask``, ``counterfactual``,
+    ``shortcut``, ``swapped`` (of the data), ``attribution``, ``translation`` (of the explainer) and ``two_classes``.
+    ``uses=("oracle",)`` asks for a classifier trained independently of the one explained (``scene.oracle``).
     """
 
     kind: ClassVar[str] = "metric"
@@ -133,6 +134,7 @@ class MetricSpec(Spec):
     family: str
     level: Literal["explainer", "model"] = "explainer"
     needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

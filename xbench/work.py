@@ -5,7 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from xbench.data import Dataset
 from xbench.devices import choose_device, halving
 from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
+from xbench.fit_tasks import FitTask, open_dataset
 from xbench.fits import FitContext, load_fit, obtain_fit
 from xbench.metrics.cost import Meter
 from xbench.models import Model
-from xbench.plan import FitTask, Job, Unit, open_dataset
+from xbench.plan import Job, Unit
 from xbench.scene import Backdrop, Scene
 from xbench.seeds import stable_int
 from xbench.specs import ExplainerSpec, ModelSpec
@@ -43,13 +44,18 @@ class Stage:
     logits: Tensor
     mean: Tensor
     untouched: dict[str, object]
+    classes: tuple[str, ...]
+    oracle: Model | None
     backdrops: dict[int, list[Backdrop]] = field(default_factory=dict)
 
     def parts(self, size: int) -> list[Backdrop]:
         """Return the slice in batches of at most ``size`` images, each with what its scenes share."""
         if size not in self.backdrops:
             rows = [slice(start, start + size) for start in range(0, len(self.batch), size)]
-            made = [Backdrop(self.model, self.batch.take(part), self.mean, self.logits[part]) for part in rows]
+            made = [
+                Backdrop(self.model, self.batch.take(part), self.mean, self.logits[part], self.classes, self.oracle)
+                for part in rows
+            ]
             self.backdrops = {size: made}
         return self.backdrops[size]
 
@@ -179,7 +185,13 @@ class Worker:
         batch = make_batch(samples, unit.ids, labels, unit.seed, len(unit.classes)).to(self.device)
         logits = _clean_logits(model, batch, unit.classes, self.device)
         batch = batch.with_target(_targets(unit.target, batch, logits, unit.classes))
-        return Stage(model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module))
+        oracle = None
+        if unit.oracle_fit:
+            made = replace(unit.model, checkpoint=None, series=False)
+            oracle = self._loaded(made, unit.oracle_fit, unit.shape, unit.classes, unit.seed)[0]
+        return Stage(
+            model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module), unit.classes, oracle
+        )
 
     def _job(self, job: Job, unit: Unit, stage: Stage) -> None:
         rows: Sequence[int] = ()
@@ -259,17 +271,22 @@ class Worker:
         if key not in self._models:
             self._models.clear()
             self._explainers.clear()
-            module, weights = build_module(component, shape, classes, seed), None
-            if fit:
-                found = load_fit(fit, component.checkpoint)
-                if found is None:
-                    what = "weights" if component.checkpoint is None else f"weights of epoch {component.checkpoint}"
-                    raise FileNotFoundError(f"the {what} of {component.text} are not in {fit_folder(fit)}")
-                module.load_state_dict(found.state)
-                weights = found.sha256
-            assert isinstance(component.spec, ModelSpec)
-            self._models[key] = Model(module.to(self.device), component.spec.link, self.batch_size), weights
+            self._models[key] = self._loaded(component, fit, shape, classes, seed)
         return self._models[key]
+
+    def _loaded(
+        self, component: Component, fit: str | None, shape: tuple[int, int, int], classes: tuple[str, ...], seed: int
+    ) -> tuple[Model, str | None]:
+        module, weights = build_module(component, shape, classes, seed), None
+        if fit:
+            found = load_fit(fit, component.checkpoint)
+            if found is None:
+                what = "weights" if component.checkpoint is None else f"weights of epoch {component.checkpoint}"
+                raise FileNotFoundError(f"the {what} of {component.text} are not in {fit_folder(fit)}")
+            module.load_state_dict(found.state)
+            weights = found.sha256
+        assert isinstance(component.spec, ModelSpec)
+        return Model(module.to(self.device), component.spec.link, self.batch_size), weights
 
     def _dataset(self, component: Component, root: Path | None) -> Dataset:
         key = f"{component.text} {root}"

@@ -16,7 +16,8 @@ from typing import IO
 
 from xbench import wire
 from xbench.events import Event, Fatal, FitDone, JobDone, JobStarted, Ready, TaskDone, WorkOptions
-from xbench.plan import FitTask, Task, Unit
+from xbench.fit_tasks import FitTask
+from xbench.plan import Task, Unit
 from xbench.store import Store
 
 _CRASHES_ALLOWED = 2
