@@ -53,9 +53,9 @@ def xbench_models() -> list[ModelSpec]:
             version=1,
             factory=f"xbench_chestxray.models:{name}",
             fit="xbench_chestxray.models:fit_chest",
-            params={"epochs": 20, "batch": 32, "lr": 3e-4, "augment": True},
+            params={"epochs": 20, "batch": 32, "lr": 3e-4, "augment": True, "weights": "none"},
             datasets=("chestxray/*",),
-            summary=f"torchvision's {name}, trained from scratch",
+            summary=f"torchvision's {name}, trained from scratch or from weights=imagenet or a file",
             citation=citation,
         )
         for name, citation in _NETWORKS.items()

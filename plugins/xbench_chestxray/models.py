@@ -1,8 +1,10 @@
 """Classifiers of chest films: a small residual network for CPUs, torchvision's large ones, and how they are trained."""
 
 import math
+import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch.nn import functional as F
 
 from xbench.fits import FitContext
 from xbench.training import train_classifier
+from xbench.weights import Loaded, load_weights
 
 # Rounded from the phantom (mean .47, deviation .25) and NIH films at 64 pixels (.54, .25).
 _MEAN, _STD = 0.5, 0.25
@@ -79,17 +82,17 @@ def _conv(inputs: int, outputs: int, size: int, stride: int = 1, dilation: int =
 
 
 def resnet18(shape: tuple[int, int, int], classes: Sequence[str], **_: object) -> nn.Module:
-    """Return torchvision's ResNet-18 with fresh weights, from films [B,1 or 3,H,W] to K logits."""
+    """Return torchvision's ResNet-18 with fresh weights (`fit_chest` sets others), from films [B,1 or 3,H,W] to K logits."""
     return _Torchvision("resnet18", shape[0], len(classes), "network.layer4")
 
 
 def resnet50(shape: tuple[int, int, int], classes: Sequence[str], **_: object) -> nn.Module:
-    """Return torchvision's ResNet-50 with fresh weights, from films [B,1 or 3,H,W] to K logits."""
+    """Return torchvision's ResNet-50 with fresh weights (`fit_chest` sets others), from films [B,1 or 3,H,W] to K logits."""
     return _Torchvision("resnet50", shape[0], len(classes), "network.layer4")
 
 
 def densenet121(shape: tuple[int, int, int], classes: Sequence[str], **_: object) -> nn.Module:
-    """Return torchvision's DenseNet-121 with fresh weights, from films [B,1 or 3,H,W] to K logits.
+    """Return torchvision's DenseNet-121 with fresh weights (`fit_chest` sets others), from films [B,1 or 3,H,W] to K logits.
 
     Its last ReLU is a function inside ``forward``, where no hook reaches it; here it is the module ``network.relu``.
     """
@@ -111,7 +114,7 @@ class _Torchvision(nn.Module):
         network = getattr(torchvision.models, name)(weights=None, num_classes=n_classes)
         if name.startswith("densenet"):
             network = _open_densenet(network)
-        self.network, self.cam_layer = network, cam_layer
+        self.network, self.cam_layer, self.name = network, cam_layer, name
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD)[:, None, None], persistent=False)
 
@@ -119,6 +122,28 @@ class _Torchvision(nn.Module):
         """Return logits [B,K]."""
         logits: Tensor = self.network((image.expand(-1, 3, -1, -1) - self.mean) / self.std)
         return logits
+
+    def load(self, weights: str) -> Loaded | None:
+        """Set weights trained elsewhere, see `load_weights`; ``imagenet`` is torchvision's IMAGENET1K_V1, downloaded.
+
+        The last layer stays as built unless it has K classes in the file too.
+        """
+
+        def published() -> Mapping[str, Tensor]:
+            import torchvision
+
+            # Named, not the default, which torchvision may move to other weights.
+            network: nn.Module = getattr(torchvision.models, self.name)(weights="IMAGENET1K_V1", progress=False)
+            return network.state_dict()
+
+        return load_weights(
+            self.network, weights, published=published, head=("fc.", "classifier."), rename=_denselayer_name
+        )
+
+
+def _denselayer_name(name: str) -> str:
+    """Return today's name of a tensor: torchvision's DenseNet files say ``denselayer1.norm.1`` for ``denselayer1.norm1``."""
+    return re.sub(r"(\.denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name)
 
 
 def _open_densenet(network: nn.Module) -> nn.Module:
@@ -139,8 +164,14 @@ def fit_chest(context: FitContext) -> dict[str, Tensor]:
 
     With its defaults `small` reaches an accuracy of .96 to .98 on the phantom at 64 pixels (data and fit seeds 0 to 4), and
     on a patient split of 2,200 NIH films an AUC of .85 to .90 (seeds 0 to 2), in half a minute on one CPU core each.
+
+    ``weights`` (see `load_weights`) are where the training starts; ``epochs=0`` takes them as they are. They are read here
+    and not when the network is built, for every worker builds it again to put the trained weights in.
     """
     params = context.params
+    if isinstance(context.module, _Torchvision) and (loaded := context.module.load(params["weights"])):
+        context.notes["weights"] = asdict(loaded)
+        context.report(0, 0, loaded.summary)
     return train_classifier(
         context,
         epochs=params["epochs"],

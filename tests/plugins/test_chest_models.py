@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from xbench.errors import XbenchError
 from xbench.fits import FitContext
 from xbench.models import Model
 from xbench.training import classification_loss
@@ -168,6 +169,113 @@ def test_killed_fit_resumes_to_the_same_weights(tmp_path):
         train(tmp_path / "killed", killed_after=1)
     resumed, *_ = train(tmp_path / "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def untrained(name, folder, weights, classes=("a", "b")):
+    """Return a network's weights as built, those after a fit of no epoch, and the fit's notes."""
+    dataset = phantom(None, size=32, train=8, valid=8, test=8, seed=0)
+    params = PARAMS[name] | {"epochs": 0, "weights": weights}
+    module = build(name, (1, 32, 32), classes, weights=weights)
+    built = {key: value.clone() for key, value in module.state_dict().items()}
+    said = []
+    context = FitContext(
+        dataset,
+        dataset.index("train"),
+        dataset.index("valid"),
+        params,
+        0,
+        torch.device("cpu"),
+        folder,
+        report=lambda done, total, text: said.append(text),
+        module=module,
+    )
+    return built, models.fit_chest(context), context.notes, said
+
+
+def torchvisions(name, classes):
+    import torchvision
+
+    torch.manual_seed(5)
+    return getattr(torchvision.models, name)(weights=None, num_classes=classes)
+
+
+def as_published(state):
+    """Return a state dict under the names that torchvision's DenseNet files have."""
+    import re
+
+    return {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d)\.", r"\1.\2.", name): value for name, value in state.items()}
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121"])
+@pytest.mark.parametrize("classes", [2, 7])
+def test_a_fit_starts_at_the_weights_of_torchvisions_own_file(name, classes, tmp_path):
+    theirs, path = torchvisions(name, classes).state_dict(), tmp_path / "w.pt"
+    torch.save(as_published(theirs), path)
+    built, state, notes, said = untrained(name, tmp_path, str(path))
+    head = ("network.fc.", "network.classifier.")
+    for key, value in theirs.items():
+        key = f"network.{key}"
+        kept = classes != 2 and key.startswith(head)
+        assert torch.equal(state[key], built[key] if kept else value), key
+    assert len(state) == len(theirs)
+    assert notes["weights"]["source"] == str(path)
+    assert len(notes["weights"]["sha256"]) == 64
+    assert len(notes["weights"]["kept"]) == (0 if classes == 2 else 2)
+    assert len(said) == 1
+    assert ("left as built" in said[0]) == (classes != 2)
+
+
+def test_a_fit_starts_at_weights_that_another_fit_wrote(tmp_path):
+    from safetensors.torch import save_file
+
+    theirs, path = build("resnet18", (1, 32, 32)).state_dict(), tmp_path / "weights.safetensors"
+    theirs = {key: value + 1 if value.is_floating_point() else value for key, value in theirs.items()}
+    save_file(theirs, path)
+    _, state, notes, _ = untrained("resnet18", tmp_path, str(path))
+    assert all(torch.equal(state[key], value) for key, value in theirs.items())
+    assert notes["weights"]["kept"] == ()
+
+
+def test_imagenet_is_torchvisions_first_release_and_only_the_fit_fetches_it(tmp_path, monkeypatch):
+    import torchvision
+
+    theirs, asked = torchvisions("resnet18", 1000), []
+    make = torchvision.models.resnet18
+
+    def resnet18(weights=None, **how):
+        if weights is None:
+            return make(weights=None, **how)
+        asked.append(weights)
+        return theirs
+
+    monkeypatch.setattr(torchvision.models, "resnet18", resnet18)
+    build("resnet18", weights="imagenet")
+    assert not asked
+    _, state, notes, said = untrained("resnet18", tmp_path, "imagenet")
+    assert asked == ["IMAGENET1K_V1"]
+    assert torch.equal(state["network.layer4.1.conv2.weight"], theirs.layer4[1].conv2.weight)
+    assert notes["weights"]["source"] == "imagenet"
+    assert "network.fc.weight" not in said[0]
+    assert said[0].endswith("fc.weight, fc.bias left as built")
+
+
+def test_imagenet_without_a_network_is_one_line_with_the_way_out(tmp_path, monkeypatch):
+    import torchvision
+
+    make = torchvision.models.resnet18
+
+    def resnet18(weights=None, **how):
+        if weights is not None:
+            raise OSError("<urlopen error [Errno -2] Name or service not known>")
+        return make(weights=None, **how)
+
+    monkeypatch.setattr(torchvision.models, "resnet18", resnet18)
+    with pytest.raises(XbenchError, match=r"could not be fetched \(<urlopen.*weights=PATH takes a local file"):
+        untrained("resnet18", tmp_path, "imagenet")
+
+
+def test_a_network_is_built_without_its_weights_file_once_it_is_trained():
+    build("resnet18", weights="gone.pt")
 
 
 @pytest.mark.slow

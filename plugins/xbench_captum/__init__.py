@@ -1,0 +1,77 @@
+"""Explainers of the Captum library behind the harness's types."""
+
+from xbench.hookspecs import hookimpl
+from xbench.specs import ExplainerSpec
+
+_SCORE = ("logit", "prob")
+_FILL = ("zero", "grey", "white", "mean")
+_REFERENCES = ("grey", "noise")
+_CAPTUM = "Kokhlikyan et al.: Captum. arXiv 2009.07896, 2020"
+
+
+@hookimpl
+def xbench_explainers() -> list[ExplainerSpec]:
+    """Return Captum's explainers."""
+    return [
+        ExplainerSpec(
+            name="integrated_gradients",
+            version=1,
+            factory="xbench_captum.paths:integrated_gradients",
+            params={"score": "logit", "fill": "zero", "steps": 50},
+            choices={"score": _SCORE, "fill": _FILL},
+            needs=("gradients",),
+            summary="gradients averaged on the straight path from a fill to the image, times their difference",
+            citation=f"Sundararajan, Taly, Yan: Axiomatic attribution for deep networks. ICML 2017; {_CAPTUM}",
+        ),
+        ExplainerSpec(
+            name="gradient_shap",
+            version=1,
+            factory="xbench_captum.paths:gradient_shap",
+            params={"score": "logit", "fill": "grey", "n": 50},
+            choices={"score": _SCORE, "fill": _REFERENCES},
+            needs=("gradients",),
+            stochastic=True,
+            summary="integrated gradients at random places of the paths from many random fills",
+            citation=f"Lundberg, Lee: A unified approach to interpreting model predictions. NIPS 2017; {_CAPTUM}",
+        ),
+        ExplainerSpec(
+            name="deeplift",
+            version=1,
+            factory="xbench_captum.deeplift:deeplift",
+            params={"fill": "zero"},
+            choices={"fill": _FILL},
+            needs=("gradients",),
+            summary="differences of activation from those of a fill, carried back by the rescale rule",
+            citation=f"Shrikumar, Greenside, Kundaje: Learning important features. ICML 2017; {_CAPTUM}",
+        ),
+        ExplainerSpec(
+            name="deeplift_shap",
+            version=1,
+            factory="xbench_captum.deeplift:deeplift_shap",
+            params={"fill": "grey", "n": 16},
+            choices={"fill": _REFERENCES},
+            needs=("gradients",),
+            stochastic=True,
+            summary="deeplift averaged over many random fills",
+            citation=f"Lundberg, Lee: A unified approach to interpreting model predictions. NIPS 2017; {_CAPTUM}",
+        ),
+        ExplainerSpec(
+            name="feature_ablation",
+            version=1,
+            factory="xbench_captum.cells:feature_ablation",
+            params={"score": "logit", "fill": "zero", "cells": 7},
+            choices={"score": _SCORE, "fill": _FILL},
+            summary="the drop of the score when one cell of a grid is filled",
+            citation=f"Zeiler, Fergus: Visualizing and understanding convolutional networks. ECCV 2014; {_CAPTUM}",
+        ),
+        ExplainerSpec(
+            name="shapley_sampling",
+            version=1,
+            factory="xbench_captum.cells:shapley_sampling",
+            params={"score": "logit", "fill": "zero", "cells": 7, "n": 26},
+            choices={"score": _SCORE, "fill": _FILL},
+            stochastic=True,
+            summary="a grid cell's gain in score when it joins the cells before it, averaged over random orders",
+            citation=f"Castro, Gómez, Tejada: Polynomial calculation of the Shapley value. 2009; {_CAPTUM}",
+        ),
+    ]

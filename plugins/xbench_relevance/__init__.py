@@ -1,0 +1,39 @@
+"""Relevance propagation: deep Taylor decomposition and LRP."""
+
+from xbench.hookspecs import hookimpl
+from xbench.specs import ExplainerSpec
+
+
+@hookimpl
+def xbench_explainers() -> list[ExplainerSpec]:
+    """Return the explainers."""
+    return [
+        ExplainerSpec(
+            name="deep_taylor",
+            version=1,
+            factory="xbench_relevance.explainers:deep_taylor",
+            params={"input_rule": "z_b"},
+            choices={"input_rule": ("z_b", "w_square", "z_plus")},
+            polarity="positive",
+            needs=("gradients",),
+            summary="the logit handed back layer by layer to what raised it; nothing is lost to biases",
+            citation=(
+                "Montavon, Lapuschkin, Binder, Samek, Müller: Explaining nonlinear classification decisions with deep Taylor "
+                "decomposition. Pattern Recognition 65, 2017"
+            ),
+        ),
+        ExplainerSpec(
+            name="lrp",
+            version=1,
+            factory="xbench_relevance.explainers:lrp",
+            params={"rule": "gamma", "gamma": 0.25, "eps": 0.25},
+            choices={"rule": ("gamma", "epsilon")},
+            needs=("gradients",),
+            summary="the logit handed back layer by layer, with its sign",
+            citation=(
+                "Bach, Binder, Montavon, Klauschen, Müller, Samek: On pixel-wise explanations for non-linear classifier "
+                "decisions by layer-wise relevance propagation. PLOS ONE 10(7), 2015; rules: Montavon, Binder, Lapuschkin, "
+                "Samek, Müller: Layer-wise relevance propagation: an overview. 2019"
+            ),
+        ),
+    ]
