@@ -60,12 +60,14 @@ class Columns:
         self._sums: Arrays = {}
 
     def add_predictions(self, scene: Scene) -> None:
-        """Add the class predicted, the class explained and its probability."""
+        """Add the class predicted, the class explained, its probability, and what a translated image is taken for."""
         self._add("predicted", scene.backdrop.clean_logits.argmax(dim=1))
         if not scene.has_explanation:
             return  # the classifier alone explains no class
         self._add("target", scene.batch.target)
         self._add("probability", scene.backdrop.clean_score.double())
+        if scene.explanation.counterfactual is not None:
+            self._add("translated", scene.translated_logits.argmax(dim=1))
 
     def add_maps(self, scene: Scene) -> None:
         """Add what is known of a map beside its scores, and the maps themselves for pictures."""

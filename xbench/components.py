@@ -1,11 +1,8 @@
 """Written components become resolved ones: a spec with all its parameters, checked against what is installed."""
 
-import hashlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from xbench.codehash import code_hash
@@ -13,6 +10,7 @@ from xbench.errors import did_you_mean
 from xbench.plugins import Registry
 from xbench.refs import Ref, is_pattern, matching, param_text, parse_ref, typed_params
 from xbench.specs import ExplainerSpec, MetricSpec, ModelSpec, Param, ScoreSpec, Spec
+from xbench.weights import weights_sha256
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,10 @@ class Component:
                 value[name] = getattr(self.spec, name)
         if fit := getattr(self.spec, "fit", None):
             value["fit_code"] = code_hash(fit)
-        if sha256 := _file_hash(self.params.get("weights")):
-            value["weights_file"] = sha256
+        # Another file under the same path is another model.
+        weights = self.params.get("weights")
+        if isinstance(self.spec, ModelSpec) and isinstance(weights, str) and (sha256 := weights_sha256(weights)):
+            value["weights"] = sha256
         if self.checkpoint is not None:
             value["checkpoint"] = self.checkpoint
         if self.of:
@@ -75,21 +75,6 @@ class Component:
         assert isinstance(self.spec, MetricSpec)
         tail = param_text(self.spec, self.params)
         return [(score.name + tail, score) for score in self.spec.scores]
-
-
-def _file_hash(weights: Param) -> str | None:
-    """Return the SHA-256 of the local file that a parameter ``weights`` names, or None: another content is another key."""
-    path = Path(str(weights)).expanduser()
-    if not isinstance(weights, str) or not path.is_file():
-        return None
-    state = path.stat()
-    return _hashed(str(path.resolve()), state.st_size, state.st_mtime_ns)
-
-
-@cache
-def _hashed(path: str, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def import_attr(path: str) -> Any:

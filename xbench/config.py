@@ -16,7 +16,8 @@ from xbench.specs import MetricSpec
 _TARGETS = ("predicted", "label", "annotated")
 _LISTS = {"model": "models", "explainer": "explainers", "metric": "metrics"}
 _SUITE_KEYS = {
-    "suite", "version", "title", "data", "target", "models", "explainers", "metrics", "primary", "seed", "limit", "protocols",
+    "suite", "version", "title", "data", "target", "models", "explainers", "metrics", "primary", "seed", "limit", "notes",
+    "protocols",
 }  # fmt: skip
 _PROTOCOL_KEYS = _SUITE_KEYS - {"suite", "version", "title", "protocols"}
 
@@ -86,6 +87,7 @@ class RunConfig:
     executor: str
     budget: float
     out: Path
+    notes: tuple[str, ...] = ()
 
 
 def parse_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
@@ -156,6 +158,7 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
         executor=options.executor,
         budget=options.budget,
         out=Path(options.out or f"runs/{options.suite}"),
+        notes=tuple(map(str, settings.get("notes") or ())),
     )
 
 

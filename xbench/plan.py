@@ -142,7 +142,8 @@ def make_plan(config: RunConfig) -> Plan:
         raise XbenchError("nothing to do: no explainer and no metric is chosen")
     if all(cell.unsupported for cell in cells.values()):
         raise XbenchError(*dict.fromkeys(f"nothing can be computed: {cell.unsupported}" for cell in cells.values()))
-    notes = tuple(dict.fromkeys(note for index in (test, *fits.splits.values()) for note in index.notes))
+    read = [note for index in (test, *fits.splits.values()) for note in index.notes]
+    notes = tuple(dict.fromkeys([*read, *config.notes]))
     return Plan(config, test, tuple(cells.values()), tuple(fits.tasks.values()), notes)
 
 

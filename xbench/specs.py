@@ -78,7 +78,8 @@ class ModelSpec(Spec):
     ``factory(shape, classes, **params)`` returns an ``nn.Module`` from images [B,C,H,W] in [0,1] to logits [B,K], or [B,1]
     for two classes under ``link="sigmoid"``; normalisation lives inside. ``fit(context)`` trains it and returns its state
     dict. ``datasets`` are glob patterns of the datasets it is for. ``checkpoints`` keeps the weights of every epoch, which
-    a user then names ``mnist/s2@12``.
+    a user then names ``mnist/s2@12``. A parameter ``weights`` names pre-trained weights (`xbench.weights`): a local file's
+    content is part of every key.
     """
 
     kind: ClassVar[str] = "model"

@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from xbench.components import Component
 from xbench.plan import Cell, Plan
 from xbench.store import Arrays, Store, gallery_key, write_atomic
+
+# Heading, a value for every sample of the gallery, and how to draw one.
+Column = tuple[str, NDArray[Any], Callable[[Any, NDArray[Any]], None]]
 
 _ROWS = 12
 _INCH = 1.0
@@ -40,7 +44,7 @@ def _draw_sheet(store: Store, plan: Plan, model: Component, path: Path) -> bool:
     """Draw one classifier's sheet; return whether there is a map to show.
 
     Positive evidence is red, negative blue, each map scaled by its own largest value; an explanation with colours of its
-    own is shown in them, grey being zero. The true mask is outlined on the image.
+    own is shown in them, grey being zero. The true mask is outlined on the image. Differences: red is brighter, blue darker.
     """
     cells = [cell for cell in plan.cells if cell.explainer and not cell.unsupported and cell.model.text == model.text]
     mine = [cell for cell in cells if cell.seed == cells[0].seed]
@@ -62,12 +66,13 @@ def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, title: st
     labels = np.asarray(cell.selection.labels)[first["gallery/row"]]
     predicted = first["predicted"][first["gallery/row"]]
     shown = _chosen(labels, predicted)
-    rows, columns = len(shown), 2 + len(maps)
+    columns = _columns(images, maps)
+    rows, wide = len(shown), 2 + len(columns)
     high = rows * _INCH + _HEAD
-    figure = Figure(figsize=(columns * _INCH, high))
+    figure = Figure(figsize=(wide * _INCH, high))
     grid = figure.subplots(
         rows,
-        columns,
+        wide,
         squeeze=False,
         gridspec_kw={
             "left": 0.002,
@@ -78,25 +83,16 @@ def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, title: st
             "top": 1 - _HEAD / high,
         },
     )
-    figure.text(0.06 / columns, 1 - 0.05 / high, f"{title} on {plan.config.data.text}", fontsize=7.5, va="top")
-    classes = plan.test.classes
+    figure.text(0.06 / wide, 1 - 0.05 / high, f"{title} on {plan.config.data.text}", fontsize=7.5, va="top")
     for axes, place in zip(grid, shown, strict=True):
-        label, guess = int(labels[place]), int(predicted[place])
-        picture = np.moveaxis(images["image"][place], 0, -1)
-        axes[0].imshow(picture if picture.shape[-1] == 3 else picture.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
+        _photo(axes[0], images["image"][place])
         if "mask" in images and images["mask"][place].any():
             axes[0].contour(images["mask"][place], levels=[0.5], colors=[_INK], linewidths=0.8)
-        _bars(axes[1], first["gallery/probability"][place], classes, label, guess)
-        for axis, (_, arrays) in zip(axes[2:], maps, strict=True):
-            if "gallery/colour" in arrays:
-                colour = np.moveaxis(arrays["gallery/colour"][place].astype(np.float32), 0, -1)
-                axis.imshow(
-                    np.clip(0.5 + colour / 2, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest"
-                )
-            else:
-                values = arrays["gallery/attribution"][place].astype(np.float32)
-                axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-    names = ["image", "probability", *(cell.explainer.text if cell.explainer else "" for cell, _ in maps)]
+        probability = first["gallery/probability"][place]
+        _bars(axes[1], probability, plan.test.classes, int(labels[place]), int(predicted[place]))
+        for axis, (_, values, draw) in zip(axes[2:], columns, strict=True):
+            draw(axis, values[place])
+    names = ["image", "probability", *(name for name, _, _ in columns)]
     for axis, name in zip(grid[0], names, strict=True):
         axis.set_title(_heading(name), fontsize=6.5, pad=3)
     for axis in grid.flat:
@@ -104,6 +100,45 @@ def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, title: st
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
+
+
+def _columns(images: Arrays, maps: list[tuple[Cell, Arrays]]) -> list[Column]:
+    """Return what stands right of the probabilities: the truth where it is known, then every explainer's pictures."""
+    source = images["image"].astype(np.float32) / 255
+    found: list[Column] = []
+    if "counterfactual" in images and any("gallery/counterfactual" in arrays for _, arrays in maps):
+        truth = images["counterfactual"]
+        found += [("truth", truth, _photo), ("true difference", truth.astype(np.float32) / 255 - source, _difference)]
+    for cell, arrays in maps:
+        name = cell.explainer.text if cell.explainer else ""
+        if "gallery/colour" in arrays:
+            found.append((name, arrays["gallery/colour"].astype(np.float32), _colour))
+        else:
+            found.append((name, arrays["gallery/attribution"].astype(np.float32), _map))
+        if "gallery/counterfactual" in arrays:
+            translated = arrays["gallery/counterfactual"]
+            change = translated.astype(np.float32) / 255 - source
+            found += [("translated", translated, _photo), ("difference", change, _difference)]
+    return found
+
+
+def _photo(axis: Any, image: NDArray[Any]) -> None:
+    picture = np.moveaxis(image, 0, -1)
+    axis.imshow(picture if picture.shape[-1] == 3 else picture.mean(axis=-1), cmap="gray", vmin=0, vmax=255)
+
+
+def _map(axis: Any, values: NDArray[Any]) -> None:
+    axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+
+
+def _colour(axis: Any, values: NDArray[Any]) -> None:
+    shade = np.clip(0.5 + np.moveaxis(values, 0, -1) / 2, 0, 1)
+    axis.imshow(shade.squeeze(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+
+
+def _difference(axis: Any, values: NDArray[Any]) -> None:
+    """Draw a change of brightness; half the range from black to white is full colour, so that pictures compare."""
+    axis.imshow(values.mean(axis=0), cmap="RdBu_r", vmin=-0.5, vmax=0.5, interpolation="nearest")
 
 
 def _chosen(labels: NDArray[Any], predicted: NDArray[Any]) -> list[int]:

@@ -18,8 +18,9 @@ _MARKS = {"vanished": "v", "all_negative": "n", "constant": "c", "nonfinite": "x
 def draw_epochs(store: Store, plan: Plan, path: Path) -> Path | None:
     """Draw the maps of a series of checkpoints (``@*``), of the first such model and seed; return the path, or None.
 
-    Each map is scaled by its own largest value. What the run's first blankness metric calls blank is grey, with a letter
-    for the cause: v vanished, n all negative, c constant, x not finite. Of more than 20 epochs, 20 are shown, evenly spread.
+    Each map is scaled by its own largest value. What is blank by the primary metric (or without a tolerance, where that is
+    another one) is grey, with a letter for the cause: v vanished, n all negative, c constant, x not finite. Of more than
+    20 epochs, 20 are shown, evenly spread.
     """
     cells = [cell for cell in plan.cells if cell.explainer and not cell.unsupported and cell.model.series]
     if not cells:
@@ -35,11 +36,13 @@ def draw_epochs(store: Store, plan: Plan, path: Path) -> Path | None:
         return None
     epochs = sorted(set().union(*blocks.values()))
     shown = [epochs[i] for i in np.unique(np.linspace(0, len(epochs) - 1, _COLUMNS).round().astype(int))]
+    primary = plan.config.primary
+    tail = primary.removeprefix("blank_rate") if primary.startswith("blank_rate") else ""
     labels = np.asarray(first.selection.labels)
     samples = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
     images = _images(store, first, next(iter(next(iter(blocks.values())).values())), samples)
     classes = [plan.test.classes[labels[sample]] for sample in samples]
-    _draw(blocks, shown, samples, classes, images, f"{first.model.series_text} on {plan.config.data.text}", path)
+    _draw(blocks, shown, samples, classes, images, f"{first.model.series_text} on {plan.config.data.text}", tail, path)
     return path
 
 
@@ -63,6 +66,7 @@ def _draw(
     classes: list[str],
     images: dict[int, np.ndarray],
     title: str,
+    tail: str,
     path: Path,
 ) -> None:
     wide, high = 1 + len(shown), len(blocks) * (len(samples) + 1)
@@ -89,7 +93,7 @@ def _draw(
                             picture if picture.shape[-1] == 3 else picture.mean(-1), cmap="gray", vmin=0, vmax=255
                         )
                 elif (arrays := by_epoch.get(shown[column - 1])) is not None:
-                    values, mark = _map(arrays, sample)
+                    values, mark = _map(arrays, sample, tail)
                     if values is None or mark:
                         axis.imshow(np.full((1, 1), 0.85), cmap="gray", vmin=0, vmax=1)
                         axis.text(0, 0, mark, fontsize=6, ha="center", va="center", color="#555555")
@@ -100,10 +104,11 @@ def _draw(
     write_atomic(path, buffer.getvalue())
 
 
-def _map(arrays: Arrays, sample: int) -> tuple[np.ndarray | None, str]:
-    """Return a sample's map, its maximum 1, or None where it was not kept; and the letter of its blankness or nothing."""
-    rates = [name for name in arrays if name.startswith("score/blank_rate")]
-    tail = min(rates, key=len).removeprefix("score/blank_rate") if rates else ""
+def _map(arrays: Arrays, sample: int, tail: str) -> tuple[np.ndarray | None, str]:
+    """Return a sample's map, its maximum 1, or None where it was not kept; and the letter of its blankness or nothing.
+
+    ``tail`` is how the scores of the blankness metric that decides end: its parameters.
+    """
     causes = {cause: arrays.get(f"score/{cause}_rate{tail}") for cause in _MARKS}
     mark = next((_MARKS[cause] for cause, found in causes.items() if found is not None and found[sample] > 0), "")
     place = np.flatnonzero(arrays["gallery/row"] == sample)
