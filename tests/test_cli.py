@@ -127,7 +127,7 @@ def test_run_prints_a_ranked_table_and_where_it_lies(tmp_path, monkeypatch, caps
     assert "controls/random †" in text
     assert "runs/blobs/leaderboard" in text
     names = {path.name for path in (tmp_path / "runs/blobs/leaderboard").iterdir()}
-    assert names == {"table.csv", "table.md", "table.json", "contact_sheet.png"}
+    assert names == {"table.csv", "table.md", "table.json", "confusion.csv", "contact_sheet.png"}
 
 
 def test_quiet_prints_one_line(tmp_path, monkeypatch, capsys):

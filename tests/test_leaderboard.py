@@ -575,3 +575,14 @@ def test_the_scores_of_one_metric_are_ranked_each_by_itself(store):
     commit(store, cell("a/two", metrics=[both]), good=noise(1) + 1, bad=noise(2) + 1)
     found = {(row.explainer, row.metric): row.rank for row in rows_of(store)}
     assert found == {("a/one", "good"): 2, ("a/two", "good"): 1, ("a/one", "bad"): 1, ("a/two", "bad"): 2}
+
+
+def test_scores_of_translations_are_a_table_of_their_own_with_only_who_translates(store, tmp_path):
+    flips = metric("validity", family="translation")
+    plain = metric()
+    commit(store, cell("a/map", metrics=[plain], missing={"validity": "needs translations"}), precision=noise(1))
+    commit(store, cell("a/both", metrics=[plain, flips]), precision=noise(2), validity=noise(3))
+    text = tables([store], tmp_path / "t")["table.md"].decode()
+    first, second = (part for part in text.split("**m/net**")[1:])
+    assert [name in first for name in ("a/map", "a/both", "validity")] == [True, True, False]
+    assert [name in second for name in ("a/map", "a/both", "validity")] == [False, True, True]

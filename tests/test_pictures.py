@@ -13,6 +13,7 @@ from xbench.plugins import discover
 from xbench.report import draw_pictures
 from xbench.report.confusion import confusions, write_confusions
 from xbench.report.contact_sheet import _chosen
+from xbench.report.translations import translation_lines, write_translations
 from xbench.store import Store
 
 pytestmark = pytest.mark.usefixtures("fakes")
@@ -70,3 +71,17 @@ def test_a_sheet_shows_hits_and_misses_of_every_class_class_by_class():
     groups = [(labels[i], labels[i] != predicted[i]) for i in shown]
     assert groups == sorted(groups)
     assert [groups.count(group) for group in [(0, False), (0, True), (1, False), (1, True)]] == [4, 4, 3, 1]
+
+
+def test_translations_are_counted_jointly_for_who_translates_and_for_nobody_else(tmp_path):
+    names = "controls/identity,controls/oracle_difference,controls/random"
+    plan, store = ran(tmp_path / "run", model="fake/linear", explainer=names, metric="validity,localisation_precision")
+    truth, nothing = sorted(translation_lines(store, plan), key=lambda lines: "identity" in lines[0])
+    assert truth[0].startswith("controls/oracle_difference on fake/linear")
+    assert nothing[0].startswith("controls/identity on fake/linear")
+    unchanged = [line for line in nothing if line.strip().startswith("predictions changed")]
+    assert [line.split(":")[1].split(" of")[0].strip() for line in unchanged] == ["0", "0"]
+    path = write_translations([truth, nothing], tmp_path / "translations.txt")
+    assert path.read_text().count("McNemar") == 4
+    assert write_translations([], path) is None
+    assert not path.exists()

@@ -212,6 +212,8 @@ def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed:
         if metric.spec.level != level:
             continue
         reason = _metric_unmet(metric.spec, model_spec, data_spec, gives, len(test.classes))
+        if (source := metric.params.get("from")) and source not in test.classes:
+            reason = f"the data set has no class {source!r}; it has {', '.join(test.classes)}"
         if reason:
             missing |= {name: reason for name, _ in metric.scores()}
         else:

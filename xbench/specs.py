@@ -126,7 +126,8 @@ class MetricSpec(Spec):
 
     ``level="model"`` measures the classifier alone, without an explainer. ``needs`` may name ``mask``, ``counterfactual``,
     ``shortcut``, ``swapped`` (of the data), ``attribution``, ``translation`` (of the explainer) and ``two_classes``.
-    ``uses=("oracle",)`` asks for a classifier trained independently of the one explained (``scene.oracle``).
+    ``uses=("oracle",)`` asks for a classifier trained independently of the one explained (``scene.backdrop.oracle``). A
+    parameter ``from`` names a class; where the data have no such class, the metric is unsupported.
     """
 
     kind: ClassVar[str] = "metric"

@@ -32,13 +32,13 @@ def markdown(board: Board, primary: str = "") -> str:
     """Return a board as Markdown: a table a model, a row an explainer, a column a metric."""
     parts = [f"## {board.title}"]
     for model in dict.fromkeys(row.model for row in board.rows):
-        view = pivot([row for row in board.rows if row.model == model], primary)
-        parts.append(f"**{model}**" + "".join(f"; {line}" for line in view.classifier))
-        lines = ["| " + " | ".join(view.header) + " |", "|" + " --- |" * len(view.header)]
-        lines += ["| " + " | ".join(cells) + " |" for cells in view.body]
-        parts.append("\n".join(lines))
-        if view.footnotes:
-            parts.append("\n".join(f"- {line}" for line in view.footnotes))
+        for view in views([row for row in board.rows if row.model == model], primary):
+            parts.append(f"**{model}**" + "".join(f"; {line}" for line in view.classifier))
+            lines = ["| " + " | ".join(view.header) + " |", "|" + " --- |" * len(view.header)]
+            lines += ["| " + " | ".join(cells) + " |" for cells in view.body]
+            parts.append("\n".join(lines))
+            if view.footnotes:
+                parts.append("\n".join(f"- {line}" for line in view.footnotes))
     return "\n\n".join(parts)
 
 
@@ -50,6 +50,14 @@ class Pivot:
     header: list[str]
     body: list[list[str]]
     footnotes: list[str]
+
+
+def views(rows: Sequence[Row], primary: str = "") -> list[Pivot]:
+    """Return a model's tables: every explainer's, and beside it what only explainers that translate are measured by."""
+    apart = {row.metric for row in rows if row.family == "translation"}
+    translators = {row.explainer for row in rows if row.family == "translation"}
+    own = [row for row in rows if row.metric in apart and row.explainer in translators]
+    return [pivot([row for row in rows if row.metric not in apart], primary), *([pivot(own)] if own else [])]
 
 
 def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:

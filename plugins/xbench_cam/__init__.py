@@ -1,7 +1,9 @@
-"""Class activation maps: Grad-CAM on logits or probabilities."""
+"""Class activation maps: Grad-CAM on logits or probabilities, Grad-CAM++, LayerCAM, Score-CAM, Guided Grad-CAM."""
 
 from xbench.hookspecs import hookimpl
 from xbench.specs import ExplainerSpec
+
+_SCORE = ("logit", "prob")
 
 
 @hookimpl
@@ -10,10 +12,10 @@ def xbench_explainers() -> list[ExplainerSpec]:
     return [
         ExplainerSpec(
             name="gradcam",
-            version=1,
+            version=2,
             factory="xbench_cam.gradcam:gradcam",
             params={"score": "logit", "layer": ""},
-            choices={"score": ("logit", "prob")},
+            choices={"score": _SCORE},
             polarity="positive",
             needs=("gradients", "conv_layer"),
             summary="feature maps of a layer weighted by their mean gradient",
@@ -21,5 +23,48 @@ def xbench_explainers() -> list[ExplainerSpec]:
                 "Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM. ICCV 2017; logits against probabilities: "
                 "Sakai, Takenaka: Visualization of learning process for convolution neural network. JSAI 2019"
             ),
+        ),
+        ExplainerSpec(
+            name="gradcam_pp",
+            version=1,
+            factory="xbench_cam.gradcam:gradcam_pp",
+            params={"layer": "", "normalise_alpha": False},
+            polarity="positive",
+            needs=("gradients", "conv_layer"),
+            summary="Grad-CAM++: feature maps weighted by their positive gradients, the less the more they hold",
+            citation="Chattopadhyay, Sarkar, Howlader, Balasubramanian: Grad-CAM++. WACV 2018",
+        ),
+        ExplainerSpec(
+            name="layercam",
+            version=1,
+            factory="xbench_cam.gradcam:layercam",
+            params={"score": "logit", "layer": ""},
+            choices={"score": _SCORE},
+            polarity="positive",
+            needs=("gradients", "conv_layer"),
+            summary="feature maps of a layer weighted place by place by their positive gradient",
+            citation="Jiang, Zhang, Hou, Cheng, Wei: LayerCAM. IEEE Transactions on Image Processing 30, 2021",
+        ),
+        ExplainerSpec(
+            name="scorecam",
+            version=1,
+            factory="xbench_cam.scorecam:scorecam",
+            params={"score": "logit", "layer": "", "variant": "cic"},
+            choices={"score": _SCORE, "variant": ("cic", "softmax", "score")},
+            polarity="positive",
+            needs=("conv_layer",),
+            summary="feature maps weighted by the score of the image seen through each of them",
+            citation="Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu: Score-CAM. CVPR workshops 2020",
+        ),
+        ExplainerSpec(
+            name="guided_gradcam",
+            version=1,
+            factory="xbench_cam.guided:guided_gradcam",
+            params={"score": "logit", "layer": ""},
+            choices={"score": _SCORE},
+            polarity="positive",
+            needs=("gradients", "conv_layer"),
+            summary="guided backpropagation times Grad-CAM",
+            citation="Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM. ICCV 2017",
         ),
     ]

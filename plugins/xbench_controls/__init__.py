@@ -12,7 +12,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
 
     def control(name: str, summary: str, **other: Any) -> ExplainerSpec:
         return ExplainerSpec(
-            name=name, version=1, factory=f"xbench_controls.controls:{name}", summary=summary, control=True, **other
+            name=name, version=2, factory=f"xbench_controls.controls:{name}", summary=summary, control=True, **other
         )
 
     return [
@@ -24,9 +24,11 @@ def xbench_explainers() -> list[ExplainerSpec]:
         control("oracle", "the true mask: the best localisation there is", needs=("mask",)),
         control(
             "oracle_difference",
-            "where the exact counterfactual differs: the truth about what the class changes",
+            "where the exact counterfactual differs, and that image: the truth about what the class changes",
             needs=("counterfactual",),
+            gives=("attribution", "counterfactual"),
         ),
+        control("identity", "translates every image to itself: what doing nothing scores", gives=("counterfactual",)),
         control(
             "blur",
             "another explainer's map, blurred: what smoothness alone does to its scores",

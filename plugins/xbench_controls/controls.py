@@ -1,6 +1,7 @@
 """Maps that know nothing of the model, or that know the truth: the floor and the ceiling of every table."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -101,13 +102,23 @@ def oracle(model: Model) -> Explainer:
 
 
 def oracle_difference(model: Model) -> Explainer:
-    """Return an explainer whose map [B,H,W] float32 in {0,1} is where the exact counterfactual differs.
+    """Return an explainer that knows the exact counterfactual [B,C,H,W]; its map [B,H,W] in {0,1} is where that differs.
 
     Undefined where it differs nowhere.
     """
 
     def explain(batch: Batch) -> Explanation:
-        return _truth("oracle_difference", "counterfactual", batch.difference)
+        truth = _truth("oracle_difference", "counterfactual", batch.difference)
+        return replace(truth, counterfactual=batch.counterfactual)
+
+    return explain
+
+
+def identity(model: Model) -> Explainer:
+    """Return an explainer whose translated image [B,C,H,W] is the image itself; it has no map to score."""
+
+    def explain(batch: Batch) -> Explanation:
+        return Explanation(torch.zeros_like(batch.image[:, 0]), counterfactual=batch.image)
 
     return explain
 

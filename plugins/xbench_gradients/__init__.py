@@ -1,4 +1,4 @@
-"""Gradient explainers: sensitivity map, SmoothGrad, input times gradient."""
+"""Gradient explainers: sensitivity map, SmoothGrad, input times gradient, guided backpropagation."""
 
 from xbench.hookspecs import hookimpl
 from xbench.specs import ExplainerSpec
@@ -42,5 +42,16 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients",),
             summary="pixel value times gradient, summed over channels",
             citation="Shrikumar, Greenside, Shcherbina, Kundaje: Not just a black box. arXiv 1605.01713, 2016",
+        ),
+        ExplainerSpec(
+            name="guided_backprop",
+            version=1,
+            factory="xbench_gradients.guided:guided_backprop",
+            params={"score": "logit"},
+            choices={"score": _SCORE},
+            polarity="positive",
+            needs=("gradients",),
+            summary="the gradient along the paths on which every ReLU passes positive evidence on",
+            citation="Springenberg, Dosovitskiy, Brox, Riedmiller: Striving for simplicity. ICLR workshop 2015",
         ),
     ]

@@ -13,7 +13,7 @@ from xbench.errors import Unsupported
 from xbench.models import Model
 from xbench.seeds import sample_keys
 from xbench.tensors import Batch
-from xbench_cam.gradcam import class_activation, gradcam
+from xbench_cam.gradcam import activation_gradients, class_activation, gradcam
 
 
 def batch(count=3, channels=2, height=9, width=12, targets=3, dtype=torch.float64):
@@ -91,7 +91,13 @@ def test_every_explainer_gives_one_map_a_sample_and_leaves_the_model_as_it_was(s
     net, image = gap_net(channels, stride=2, inplace=True, dtype=torch.float32), some.image.clone()
     weights = {key: value.clone() for key, value in net.module.state_dict().items()}
     with torch.no_grad():
-        result = getattr(importlib.import_module(module), name)(net, **spec.params)(some)
+        found = getattr(importlib.import_module(module), name)(net, **spec.params)(some)
+    result = found.attribution
+    assert set(found.extras) - {"colour"} == {"weight", "signed_max", "reference_weight", "reference"}
+    for value in found.extras.values():
+        assert len(value) == count
+        assert value.dtype == torch.float32
+        assert not value.requires_grad
     assert result.shape == (count, 9, 12)
     assert result.dtype == torch.float32
     assert result.isfinite().all()
@@ -126,7 +132,7 @@ def test_gradcam_equals_the_loop_over_samples_channels_and_pixels(score, channel
     some = batch(2, channels, height, width, targets=2)
     net = dense_net(some, classes, link=link)
     expected = slow_gradcam(net, 1, some, score)
-    torch.testing.assert_close(gradcam(net, score, "")(some), expected, atol=1e-12, rtol=1e-9)
+    torch.testing.assert_close(gradcam(net, score, "")(some).attribution, expected, atol=1e-12, rtol=1e-9)
     assert expected.max() > 0
 
 
@@ -134,15 +140,17 @@ def test_gradcam_equals_the_loop_over_samples_channels_and_pixels(score, channel
 def test_gradcam_explains_the_layer_asked_for(layer):
     some = batch(2)
     net = dense_net(some)
-    result = gradcam(net, "logit", layer)(some)
+    result = gradcam(net, "logit", layer)(some).attribution
     torch.testing.assert_close(result, slow_gradcam(net, 0, some, "logit"), atol=1e-12, rtol=1e-9)
-    assert not torch.allclose(result, gradcam(net, "logit", "")(some))
+    assert not torch.allclose(result, gradcam(net, "logit", "")(some).attribution)
 
 
 @pytest.mark.parametrize("layer", ["", "0", "1"])
 def test_gradcam_does_not_see_whether_relus_work_in_place(layer):
     some = batch()
-    plain, in_place = (gradcam(dense_net(some, inplace=inplace), "logit", layer)(some) for inplace in (False, True))
+    plain, in_place = (
+        gradcam(dense_net(some, inplace=inplace), "logit", layer)(some).attribution for inplace in (False, True)
+    )
     assert torch.equal(plain, in_place)
 
 
@@ -150,10 +158,10 @@ def test_maps_of_a_score_and_of_its_negative_partition_the_signed_map():
     # With stride 1 the layer has the image's size, and scaling is the identity.
     some, net = batch(), gap_net()
     signed = class_activation(net, some.image, some.target, "logit", "")
-    positive = gradcam(net, "logit", "")(some)
+    positive = gradcam(net, "logit", "")(some).attribution
     for parameter in net.module[-1].parameters():
         parameter.neg_()
-    negative = gradcam(net, "logit", "")(some)
+    negative = gradcam(net, "logit", "")(some).attribution
     assert torch.equal(positive - negative, signed)
     assert (positive * negative).abs().max() == 0
     assert positive.max() > 0
@@ -187,12 +195,12 @@ def test_certainty_blanks_the_map_of_the_probability_and_only_scales_that_of_the
     some = batch(dtype=torch.float32)
     net = gap_net(dtype=torch.float32)
     some = some.with_target(net.logits(some.image).argmax(dim=1))
-    before = gradcam(net, "logit", "")(some)
+    before = gradcam(net, "logit", "")(some).attribution
     for parameter in net.module[-1].parameters():
         parameter.mul_(2.0**14)
-    assert torch.equal(gradcam(net, "logit", "")(some), before * 2.0**14)
+    assert torch.equal(gradcam(net, "logit", "")(some).attribution, before * 2.0**14)
     assert before.amax(dim=(1, 2)).min() > 0
-    assert gradcam(net, "prob", "")(some).max() == 0
+    assert gradcam(net, "prob", "")(some).attribution.max() == 0
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -203,21 +211,66 @@ def test_certainty_blanks_the_map_of_the_probability_and_only_scales_that_of_the
 )
 def test_gradcam_does_not_depend_on_batch_or_chunk(batch_size, cuts, score):
     some = batch(6)
-    whole = gradcam(dense_net(some), score, "")(some)
+    whole = gradcam(dense_net(some), score, "")(some).attribution
     explain = gradcam(dense_net(some, batch_size=batch_size), score, "")
     bounds = zip([0, *sorted(cuts)], [*sorted(cuts), 6], strict=True)
-    parts = [explain(some.take(slice(start, stop))) for start, stop in bounds]
+    parts = [explain(some.take(slice(start, stop))).attribution for start, stop in bounds]
     torch.testing.assert_close(torch.cat(parts), whole, atol=1e-12, rtol=1e-9)
 
 
-def test_gradcam_takes_one_pass_an_image_in_chunks_of_the_models_batch_size():
+@pytest.mark.parametrize(("score", "backwards"), [("logit", 7), ("prob", 14)])
+def test_gradcam_takes_one_forward_an_image_and_a_second_backward_for_the_reference_of_the_probability(
+    score, backwards
+):
     some, seen = batch(7), []
     net = gap_net(batch_size=3)
-    explain = gradcam(net, "logit", "3")
+    explain = gradcam(net, score, "3")
     net.module.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     explain(some)
     assert seen == [3, 3, 1]
-    assert (net.passes.forwards, net.passes.backwards) == (7, 7)
+    assert (net.passes.forwards, net.passes.backwards) == (7, backwards)
+
+
+@pytest.mark.parametrize("score", ["logit", "prob"])
+def test_extras_are_the_largest_weight_and_the_peak_before_the_positive_part(score):
+    some = batch()
+    net = dense_net(some, batch_size=2)
+    found = gradcam(net, score, "")(some)
+    activation, (gradient,) = activation_gradients(net, some.image, some.target, (score,))
+    assert activation.shape == gradient.shape == (3, 5, 4, 5)
+    torch.testing.assert_close(found.extras["weight"], gradient.mean(dim=(2, 3)).abs().amax(dim=1))
+    signed = class_activation(net, some.image, some.target, score)
+    torch.testing.assert_close(found.extras["signed_max"], signed.amax(dim=(1, 2)))
+
+
+def test_the_logit_is_its_own_reference_and_that_of_the_probability():
+    some = batch()
+    net = dense_net(some, batch_size=2)
+    of_logit, of_prob = (gradcam(net, score, "")(some) for score in ("logit", "prob"))
+    assert torch.equal(of_logit.extras["reference"], of_logit.attribution.amax(dim=(1, 2)))
+    assert torch.equal(of_logit.extras["reference_weight"], of_logit.extras["weight"])
+    for name in ("reference", "reference_weight"):
+        torch.testing.assert_close(of_prob.extras[name], of_logit.extras[name], atol=0, rtol=1e-12)
+    assert not torch.allclose(of_prob.extras["weight"], of_prob.extras["reference_weight"])
+    assert not torch.allclose(of_prob.extras["reference"], of_prob.attribution.amax(dim=(1, 2)))
+
+
+def test_extras_tell_a_vanished_map_from_one_that_is_negative_everywhere():
+    some = batch(dtype=torch.float32)
+    net = gap_net(dtype=torch.float32)
+    some = some.with_target(net.logits(some.image).argmax(dim=1))
+    net.module[-1].weight.abs_().neg_()
+    negative = gradcam(net, "logit", "")(some)
+    assert negative.attribution.abs().max() == 0
+    assert negative.extras["weight"].min() > 0
+    assert negative.extras["signed_max"].max() <= 0
+    net.module[-1].weight.neg_()
+    net.module[-1].bias[0] = 200.0
+    vanished = gradcam(net, "prob", "")(some.with_target(torch.zeros(3, dtype=torch.long)))
+    assert vanished.attribution.abs().max() == 0
+    assert vanished.extras["weight"].max() == 0
+    assert vanished.extras["reference_weight"].min() > 0
+    assert vanished.extras["reference"].min() > 0
 
 
 def test_gradcam_without_maps_is_unsupported_and_a_wrong_name_is_told():

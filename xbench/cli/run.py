@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.plan import make_plan
     from xbench.report import draw_pictures
     from xbench.report.confusion import confusions, write_confusions
+    from xbench.report.translations import translation_lines, write_translations
     from xbench.store import Store
     from xbench.tables import write_tables
 
@@ -66,10 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
     paths = write_tables(boards, config.out / "leaderboard", config.primary)
     pictures = draw_pictures(store, plan, config.out / "leaderboard")
     matrices = list(confusions(store, plan))
-    confusion = write_confusions(matrices, config.out / "leaderboard" / "confusion.csv")
+    flips = list(translation_lines(store, plan))
+    counted = [
+        write_confusions(matrices, config.out / "leaderboard" / "confusion.csv"),
+        write_translations(flips, config.out / "leaderboard" / "translations.txt"),
+    ]
     if not arguments.quiet:
         print_boards(boards, config.primary)
-        for line in (line for matrix in matrices for line in matrix.lines()):
+        for line in (line for lines in [*(matrix.lines() for matrix in matrices), *flips] for line in lines):
             say("{}", line)
     for path in dict.fromkeys(store.damaged):
         print(f"xbench: {path} was damaged and has been computed again", file=sys.stderr)
@@ -79,6 +84,6 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.failures:
         where = f"the reasons in full: records/*/*/status.json and logs/ under {config.out}"
         done = f"{outcome.computed} slices computed, {len(outcome.failures)} cells failed ({where})"
-    where = ", ".join(path.name for path in [*paths, *([confusion] if confusion else []), *pictures])
+    where = ", ".join(path.name for path in [*paths, *filter(None, counted), *pictures])
     say("{} in {:.0f} s; {}/ holds {}", done, time.monotonic() - start, paths[0].parent, where)
     return 1 if outcome.failures else 0

@@ -11,6 +11,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from xbench.leaderboard import Board
+    from xbench.tables import Pivot
 
 _PIPE_WIDTH = 180
 
@@ -29,26 +30,28 @@ def say(text: str, *values: object) -> None:
 
 def print_boards(boards: "Sequence[Board]", primary: str) -> None:
     """Print every board: one table a model."""
-    from xbench.tables import pivot  # it needs NumPy, which lists and mistakes do without
+    from xbench.tables import views  # it needs NumPy, which lists and mistakes do without
 
     out = console()
     for board in boards:
         for model in dict.fromkeys(row.model for row in board.rows):
-            view = pivot([row for row in board.rows if row.model == model], primary)
-            out.print(Text("; ".join([f"{board.title}, {model}", *view.classifier])))
-            # The widest form that fits: all intervals, the primary metric's, or the primary metric alone.
-            forms = [view.body, [_bare(cells) for cells in view.body]]
-            tables = [_board_table(view.header, body) for body in forms]
-            columns = [0, 1, 2, len(view.header) - 1]
-            tables.append(
-                _board_table([view.header[i] for i in columns], [[row[i] for i in columns] for row in view.body])
-            )
-            fitting = [table for table in tables if out.measure(table, options=_unbounded(out)).maximum <= out.width]
-            out.print((fitting or tables[-1:])[0])
-            if fitting[:1] != tables[:1]:
-                out.print(Text("the terminal is too narrow for all intervals; table.md has them", style="dim"))
-            for line in view.footnotes:
-                out.print(Text(line, style="dim"))
+            for view in views([row for row in board.rows if row.model == model], primary):
+                _print_view(out, f"{board.title}, {model}", view)
+
+
+def _print_view(out: Console, title: str, view: "Pivot") -> None:
+    out.print(Text("; ".join([title, *view.classifier])))
+    # The widest form that fits: all intervals, the primary metric's, or the primary metric alone.
+    forms = [view.body, [_bare(cells) for cells in view.body]]
+    tables = [_board_table(view.header, body) for body in forms]
+    columns = [0, 1, 2, len(view.header) - 1]
+    tables.append(_board_table([view.header[i] for i in columns], [[row[i] for i in columns] for row in view.body]))
+    fitting = [table for table in tables if out.measure(table, options=_unbounded(out)).maximum <= out.width]
+    out.print((fitting or tables[-1:])[0])
+    if fitting[:1] != tables[:1]:
+        out.print(Text("the terminal is too narrow for all intervals; table.md has them", style="dim"))
+    for line in view.footnotes:
+        out.print(Text(line, style="dim"))
 
 
 def _board_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> Table:
