@@ -231,3 +231,9 @@ def test_what_has_no_python_source_has_none(package, factory):
 def test_hashing_runs_no_module_below_the_package(package):
     package.write(method("import math\n", "raise RuntimeError('imported')\n"))
     assert package.hash() != "none"
+
+
+def test_code_of_another_plugin_counts(package):
+    package.write(method(FROM, "from xbench_strange.helper import scale"))
+    package.write({"xbench_strange/__init__.py": "", "xbench_strange/helper.py": HELPER})
+    assert package.moved({"xbench_strange/helper.py": "def scale(): pass\n"})

@@ -9,9 +9,10 @@ from pathlib import Path
 
 
 def code_hash(factory: str) -> str:
-    """Return a hash over the syntax trees of a factory's module and of the modules of its own package that it imports.
+    """Return a hash over the syntax trees of a factory's module and of the modules that it imports from its own package.
 
-    Comments, layout and docstrings do not count; neither does code of other packages, which versions speak for.
+    Modules of other plugins (packages named ``xbench_...``) count likewise. Comments, layout and docstrings do not count;
+    neither does code of other packages, which versions speak for.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ def _is_docstring(first: list[ast.AST]) -> bool:
 
 @functools.cache
 def _siblings(source: Path, stamp: int, module: str) -> tuple[str, ...]:
-    """Return the names imported by a module that may be modules of its own top-level package."""
+    """Return the names imported by a module that may be modules of its own top-level package, or of another plugin's."""
     top, is_package = module.partition(".")[0], source.name == "__init__.py"
     found: list[str] = []
     for node in ast.walk(_tree(source, stamp)):
@@ -107,4 +108,8 @@ def _siblings(source: Path, stamp: int, module: str) -> tuple[str, ...]:
                 parts = parts[: len(parts) - node.level + 1]
                 base = ".".join([*parts, base] if base else parts)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in dict.fromkeys(found) if name.partition(".")[0] == top)
+    return tuple(name for name in dict.fromkeys(found) if (other := name.partition(".")[0]) == top or _is_plugin(other))
+
+
+def _is_plugin(package: str) -> bool:
+    return package.startswith("xbench_")
