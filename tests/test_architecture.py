@@ -17,7 +17,7 @@ LAYERS = [
     {"scene", "config", "checks", "fits", "devices"},
     {"fit_tasks", "metrics", "training", "columns"},
     {"plan"},
-    {"work", "worker", "executors", "stats"},
+    {"work", "worker", "executors", "stats", "flips"},
     {"leaderboard", "export"},
     {"tables"},
     {"api", "report"},
