@@ -32,6 +32,15 @@ def xbench_datasets() -> list[DatasetSpec]:
             summary="NIH ChestX-ray14: one finding against No Finding; boxes where they were drawn",
             citation="Wang, Peng, Lu, Lu, Bagheri, Summers: ChestX-ray8. CVPR 2017",
         ),
+        DatasetSpec(
+            name="chexlocalize",
+            version=1,
+            factory="xbench_chestxray.chexlocalize:chexlocalize",
+            params={"size": 256, "finding": "Cardiomegaly", "seed": 0},
+            has=("mask",),
+            summary="CheXpert films: one finding against its absence; masks drawn by radiologists",
+            citation="Saporta et al.: Benchmarking saliency methods for chest X-ray interpretation. Nat Mach Intell 2022",
+        ),
     ]
 
 
@@ -60,4 +69,14 @@ def xbench_models() -> list[ModelSpec]:
         )
         for name, citation in _NETWORKS.items()
     ]
-    return [small, *full]
+    xrv = ModelSpec(
+        name="xrv",
+        version=1,
+        factory="xbench_chestxray.xrv:xrv",
+        params={"weights": "none", "finding": "Cardiomegaly", "threshold": 0.5},
+        datasets=("chestxray/*",),
+        link="sigmoid",
+        summary="TorchXRayVision's DenseNet-121, one of its 18 findings, from a local file of weights (extra [xrv])",
+        citation="Cohen et al.: TorchXRayVision: a library of chest X-ray datasets and models. MIDL 2022",
+    )
+    return [small, *full, xrv]
