@@ -1,5 +1,6 @@
 """The one training loop of classifiers: seeded by epoch, so that a training killed and resumed ends in the same weights."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
@@ -30,6 +31,8 @@ def train_classifier(
     balance: bool = False,
     augment: Augment | None = None,
     loss: Loss | None = None,
+    mixup: float = 0.0,
+    average: float = 0.0,
 ) -> dict[str, Tensor]:
     """Train ``context.module`` with Adam on cross-entropy and return its weights.
 
@@ -47,6 +50,11 @@ def train_classifier(
         ``augment(image [B,C,H,W], generator) -> image``, its randomness drawn from the generator (on the CPU).
     loss
         ``loss(logits [B,K], label [B]) -> scalar`` where it is not the cross-entropy; ``balance`` does not reach it.
+    mixup
+        Blend every image with another of its batch, and their losses likewise, in a proportion drawn from
+        Beta(mixup, mixup) for each batch (Zhang, Cisse, Dauphin, Lopez-Paz, ICLR 2018); 0 does not.
+    average
+        Return, instead of the last weights, their exponential moving average with this decay a step; 0 does not.
 
     Raises
     ------
@@ -64,12 +72,18 @@ def train_classifier(
     per_epoch = samples_per_epoch or n
     steps = -(-per_epoch // batch)
     optimiser = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
+    averaged = copy.deepcopy(module) if average else module
     first = 0
     if state := context.resume():
         module.load_state_dict(state["module"])
+        averaged.load_state_dict(state["averaged"])
         optimiser.load_state_dict(state["optimiser"])
         first = state["epoch"]
     read = _Reader(context.dataset, context.train)
+
+    def criterion(logits: Tensor, label: Tensor) -> Tensor:
+        return loss(logits, label) if loss else classification_loss(logits, label, weights)
+
     for epoch in range(first, epochs):
         # Everything random in an epoch comes from (seed, epoch): a resumed training repeats the uninterrupted one.
         word = stable_int("epoch", context.seed, epoch)
@@ -84,19 +98,27 @@ def train_classifier(
                 image = augment(image, generator)
             if schedule == "one_cycle":
                 _set_lr(optimiser, lr * _one_cycle((epoch * steps + step + 0.5) / (epochs * steps)))
-            logits, label = module(image.to(device)), labels[chosen].to(device)
-            value = loss(logits, label) if loss else classification_loss(logits, label, weights)
+            image, label = image.to(device), labels[chosen].to(device)
+            if mixup:
+                share, other = _blend(mixup, len(image), word, step)
+                logits = module(share * image + (1 - share) * image[other])
+                value = share * criterion(logits, label) + (1 - share) * criterion(logits, label[other])
+            else:
+                value = criterion(module(image), label)
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()
+            if average:
+                _average(averaged, module, average, epoch * steps + step)
             total += value.detach()
             context.report(epoch * steps + step + 1, epochs * steps, f"epoch {epoch + 1}/{epochs}")
         context.report(
             (epoch + 1) * steps, epochs * steps, f"epoch {epoch + 1}/{epochs}, loss {total.item() / steps:.3f}"
         )
-        context.keep(epoch + 1, module.state_dict())
-        context.checkpoint({"epoch": epoch + 1, "module": module.state_dict(), "optimiser": optimiser.state_dict()})
-    return module.state_dict()
+        context.keep(epoch + 1, averaged.state_dict())
+        weights_now = {"module": module.state_dict(), "averaged": averaged.state_dict()}
+        context.checkpoint({"epoch": epoch + 1, **weights_now, "optimiser": optimiser.state_dict()})
+    return averaged.state_dict()
 
 
 def classification_loss(logits: Tensor, label: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -105,6 +127,24 @@ def classification_loss(logits: Tensor, label: Tensor, weights: Tensor | None = 
         return F.cross_entropy(logits, label, weight=weights)
     each = None if weights is None else weights[label]
     return F.binary_cross_entropy_with_logits(logits[:, 0], label.to(logits.dtype), weight=each)
+
+
+def _blend(alpha: float, size: int, word: int, step: int) -> tuple[float, Tensor]:
+    """Return a share from Beta(alpha, alpha) and the position of every image's partner."""
+    rng = np.random.default_rng((word, step))
+    return float(rng.beta(alpha, alpha)), torch.as_tensor(rng.permutation(size))
+
+
+@torch.no_grad()
+def _average(averaged: torch.nn.Module, module: torch.nn.Module, decay: float, step: int) -> None:
+    """Move the average towards the weights; the first steps move it further, so that the start is soon forgotten."""
+    decay = min(decay, (1 + step) / (10 + step))
+    now = module.state_dict()
+    for name, mean in averaged.state_dict().items():
+        if mean.is_floating_point():
+            mean.lerp_(now[name], 1 - decay)
+        else:
+            mean.copy_(now[name])
 
 
 def _one_cycle(t: float) -> float:
