@@ -76,7 +76,8 @@ def test_a_sheet_shows_hits_and_misses_of_every_class_class_by_class():
 def test_translations_are_counted_jointly_for_who_translates_and_for_nobody_else(tmp_path):
     names = "controls/identity,controls/oracle_difference,controls/random"
     plan, store = ran(tmp_path / "run", model="fake/linear", explainer=names, metric="validity,localisation_precision")
-    truth, nothing = sorted(translation_lines(store, plan), key=lambda lines: "identity" in lines[0])
+    found = [lines for _, lines in translation_lines(store, plan)]
+    truth, nothing = sorted(found, key=lambda lines: "identity" in lines[0])
     assert truth[0].startswith("controls/oracle_difference on fake/linear")
     assert nothing[0].startswith("controls/identity on fake/linear")
     unchanged = [line for line in nothing if line.strip().startswith("predictions changed")]

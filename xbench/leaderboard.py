@@ -287,7 +287,8 @@ def _ranked(made: list[tuple[Row, Estimate | None, str]]) -> tuple[Row, ...]:
         higher = bool(made[places[0]][0].higher_is_better)
         rank |= dict(zip(places, rank_groups(estimates, higher), strict=True))
     rows = [Row(**{**asdict(row), "rank": rank.get(place)}) for place, (row, _, _) in enumerate(made)]
-    asked = list(dict.fromkeys(row.metric for row in rows))
+    # What is missing is written down by name; the order in which metrics were asked for stands with what is measured.
+    asked = list(dict.fromkeys([row.metric for row in rows if row.family] + [row.metric for row in rows]))
     return tuple(sorted(rows, key=lambda row: (row.model, asked.index(row.metric), worth(row), row.explainer or "")))
 
 

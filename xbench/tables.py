@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from xbench.leaderboard import Board, Row, worth
@@ -56,8 +56,12 @@ def views(rows: Sequence[Row], primary: str = "") -> list[Pivot]:
     """Return a model's tables: every explainer's, and beside it what only explainers that translate are measured by."""
     apart = {row.metric for row in rows if row.family == "translation"}
     translators = {row.explainer for row in rows if row.family == "translation"}
-    own = [row for row in rows if row.metric in apart and row.explainer in translators]
-    return [pivot([row for row in rows if row.metric not in apart], primary), *([pivot(own)] if own else [])]
+    # Whether the map beside a translation is blank, the first table says.
+    own = [replace(row, blank_rate=None) for row in rows if row.metric in apart and row.explainer in translators]
+    rest = [row for row in rows if row.metric not in apart]
+    mapless = translators - {row.explainer for row in rest if row.status != "unsupported"}
+    rest = [row for row in rest if row.explainer not in mapless]
+    return [pivot(rest, primary), *([pivot(own)] if own else [])]
 
 
 def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:

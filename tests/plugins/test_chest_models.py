@@ -12,7 +12,9 @@ from xbench_chestxray import models, xbench_models
 from xbench_chestxray.phantom import phantom
 
 SIZES = [(48, 48), (64, 64), (33, 57)]
-PARAMS = {spec.name: dict(spec.params) for spec in xbench_models() if spec.factory.startswith("xbench_chestxray.models:")}
+PARAMS = {
+    spec.name: dict(spec.params) for spec in xbench_models() if spec.factory.startswith("xbench_chestxray.models:")
+}
 
 
 def build(name, shape=(1, 64, 64), classes=("a", "b"), **params):

@@ -70,11 +70,12 @@ def run(arguments: argparse.Namespace) -> int:
     flips = list(translation_lines(store, plan))
     counted = [
         write_confusions(matrices, config.out / "leaderboard" / "confusion.csv"),
-        write_translations(flips, config.out / "leaderboard" / "translations.txt"),
+        write_translations([lines for _, lines in flips], config.out / "leaderboard" / "translations.txt"),
     ]
     if not arguments.quiet:
         print_boards(boards, config.primary)
-        for line in (line for lines in [*(matrix.lines() for matrix in matrices), *flips] for line in lines):
+        told = [lines for cell, lines in flips if not getattr(cell.explainer and cell.explainer.spec, "control", False)]
+        for line in (line for lines in [*(matrix.lines() for matrix in matrices), *told] for line in lines):
             say("{}", line)
     for path in dict.fromkeys(store.damaged):
         print(f"xbench: {path} was damaged and has been computed again", file=sys.stderr)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xbench.components import Component
 from xbench.plan import Cell, Plan
+from xbench.specs import ExplainerSpec
 from xbench.store import Arrays, Store, gallery_key, write_atomic
 
 # Heading, a value for every sample of the gallery, and how to draw one.
@@ -110,12 +111,14 @@ def _columns(images: Arrays, maps: list[tuple[Cell, Arrays]]) -> list[Column]:
         truth = images["counterfactual"]
         found += [("truth", truth, _photo), ("true difference", truth.astype(np.float32) / 255 - source, _difference)]
     for cell, arrays in maps:
-        name = cell.explainer.text if cell.explainer else ""
+        assert cell.explainer is not None
+        spec = cell.explainer.spec
+        assert isinstance(spec, ExplainerSpec)
         if "gallery/colour" in arrays:
-            found.append((name, arrays["gallery/colour"].astype(np.float32), _colour))
-        else:
-            found.append((name, arrays["gallery/attribution"].astype(np.float32), _map))
-        if "gallery/counterfactual" in arrays:
+            found.append((cell.explainer.text, arrays["gallery/colour"].astype(np.float32), _colour))
+        elif "attribution" in spec.gives:
+            found.append((cell.explainer.text, arrays["gallery/attribution"].astype(np.float32), _map))
+        if "gallery/counterfactual" in arrays and not spec.control:
             translated = arrays["gallery/counterfactual"]
             change = translated.astype(np.float32) / 255 - source
             found += [("translated", translated, _photo), ("difference", change, _difference)]

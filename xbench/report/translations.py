@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from xbench.flips import associate, flip_table
-from xbench.plan import Plan
+from xbench.plan import Cell, Plan
 from xbench.store import Store, write_atomic
 
 
-def translation_lines(store: Store, plan: Plan) -> Iterator[list[str]]:
-    """Yield the lines of every explainer that translates between two classes, seed by seed."""
+def translation_lines(store: Store, plan: Plan) -> Iterator[tuple[Cell, list[str]]]:
+    """Yield every cell whose explainer translates between two classes, with its lines."""
     classes = plan.test.classes
     for cell in plan.cells:
         if cell.explainer is None or cell.unsupported or len(classes) != 2:
@@ -29,7 +29,7 @@ def translation_lines(store: Store, plan: Plan) -> Iterator[list[str]]:
             lines.append(
                 f"  by the independently trained classifier: {associate((before == labels)[told], valid[told] > 0)}"
             )
-        yield [f"{cell.explainer.text} on {cell.model.text} (seed {cell.seed}), {plan.config.data.text}", *lines]
+        yield cell, [f"{cell.explainer.text} on {cell.model.text} (seed {cell.seed}), {plan.config.data.text}", *lines]
 
 
 def write_translations(found: Sequence[Sequence[str]], path: Path) -> Path | None:
