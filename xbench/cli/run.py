@@ -68,13 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     pictures = draw_pictures(store, plan, config.out / "leaderboard")
     matrices = list(confusions(store, plan))
     flips = list(translation_lines(store, plan))
+    told = [lines for cell, lines in flips if not getattr(cell.explainer and cell.explainer.spec, "control", False)]
     counted = [
         write_confusions(matrices, config.out / "leaderboard" / "confusion.csv"),
-        write_translations([lines for _, lines in flips], config.out / "leaderboard" / "translations.txt"),
+        write_translations([lines for _, lines in flips] if told else [], config.out / "leaderboard" / "translations.txt"),
     ]
     if not arguments.quiet:
         print_boards(boards, config.primary)
-        told = [lines for cell, lines in flips if not getattr(cell.explainer and cell.explainer.spec, "control", False)]
         for line in (line for lines in [*(matrix.lines() for matrix in matrices), *told] for line in lines):
             say("{}", line)
     for path in dict.fromkeys(store.damaged):
