@@ -20,7 +20,7 @@ from xbench.training import train_classifier
 Plates = Literal["biased", "random"]
 
 SMALLEST_SIDE = 24
-# Rounded from photographs of food (mean .47, deviation .27) and the generated dishes (.44, .27).
+# Rounded from the generated dishes (mean .45, deviation .27).
 _MEAN, _STD = 0.5, 0.25
 
 

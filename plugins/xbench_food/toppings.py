@@ -77,7 +77,7 @@ class Place:
 def okonomiyaki(p: Draws, at: Place) -> list[Layer]:
     """Return brown sauce, flakes of bonito, red ginger, a zigzag of mayonnaise and green aonori, from below upwards.
 
-    Ginger is as red as tomato and aonori as green as basil: the source's network took each for the other.
+    Ginger is as red as tomato and aonori as green as basil: the source suspects its network of mistaking them.
     """
     inside = edge(0.82 - _far(at.s, at.t), 0.04)
     # Without mayonnaise there is sauce enough to tell what it is.

@@ -71,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
     told = [lines for cell, lines in flips if not getattr(cell.explainer and cell.explainer.spec, "control", False)]
     counted = [
         write_confusions(matrices, config.out / "leaderboard" / "confusion.csv"),
-        write_translations([lines for _, lines in flips] if told else [], config.out / "leaderboard" / "translations.txt"),
+        write_translations(
+            [lines for _, lines in flips] if told else [], config.out / "leaderboard" / "translations.txt"
+        ),
     ]
     if not arguments.quiet:
         print_boards(boards, config.primary)

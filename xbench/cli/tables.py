@@ -41,15 +41,16 @@ def print_boards(boards: "Sequence[Board]", primary: str) -> None:
 
 def _print_view(out: Console, title: str, view: "Pivot") -> None:
     out.print(Text("; ".join([title, *view.classifier])))
-    # The widest form that fits: all intervals, the primary metric's, or the primary metric alone.
-    forms = [view.body, [_bare(cells) for cells in view.body]]
-    tables = [_board_table(view.header, body) for body in forms]
-    columns = [0, 1, 2, len(view.header) - 1]
-    tables.append(_board_table([view.header[i] for i in columns], [[row[i] for i in columns] for row in view.body]))
+    # The widest form that fits: all intervals, the primary metric's, or as many of the first metrics as there is room for.
+    bare = [_bare(cells) for cells in view.body]
+    tables = [_board_table(view.header, view.body), _board_table(view.header, bare)]
+    for last in range(len(view.header) - 2, 2, -1):
+        columns = [*range(last), len(view.header) - 1]
+        tables.append(_board_table([view.header[i] for i in columns], [[row[i] for i in columns] for row in bare]))
     fitting = [table for table in tables if out.measure(table, options=_unbounded(out)).maximum <= out.width]
     out.print((fitting or tables[-1:])[0])
     if fitting[:1] != tables[:1]:
-        out.print(Text("the terminal is too narrow for all intervals; table.md has them", style="dim"))
+        out.print(Text("the terminal is too narrow for all intervals and columns; table.md has them", style="dim"))
     for line in view.footnotes:
         out.print(Text(line, style="dim"))
 
