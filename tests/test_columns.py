@@ -59,6 +59,9 @@ def test_a_slice_without_one_finite_map_is_an_error_and_one_finite_map_is_enough
         columns.check()
     columns.add_maps(scene(bump(1.0)))
     columns.check()
+    single = Columns()
+    single.add_maps(scene(bump(float("nan"))))
+    single.check()
     assert columns.arrays()["defined"].tolist() == [False, False, True]
 
 

@@ -39,6 +39,24 @@ def test_what_cannot_be_tried_is_named_with_its_reason(tmp_path):
     assert found.unknown[0] in found.line()
 
 
+def test_explainers_are_tried_though_the_independent_classifier_is_not_trained_yet(tmp_path):
+    settings = {
+        "model": "fake/learnt",
+        "explainer": "controls/random,controls/oracle_difference",
+        "metric": "oracle_flip_rate,localisation_precision",
+    }
+    mine = plan(tmp_path / "run", **settings)
+    found = estimate(mine, Store(tmp_path / "run"))
+    assert (found.fits, found.unknown) == (2, ())
+    assert found.scoring > 0
+
+
+def test_trainings_are_tried_apart_even_where_epochs_end_while_they_are_watched(tmp_path):
+    settings = {"model": "fake/learnt[epochs=50],fake/learnt[epochs=3]", "explainer": "controls/random"}
+    found = estimate(plan(tmp_path / "run", **settings), Store(tmp_path / "run"))
+    assert (found.fits, found.unknown) == (2, ())
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (89, "89 s"), (600, "10 min"), (5000, "83 min"), (12000, "3 h 20 min")]
 )

@@ -586,3 +586,12 @@ def test_scores_of_translations_are_a_table_of_their_own_with_only_who_translate
     first, second = (part for part in text.split("**m/net**")[1:])
     assert [name in first for name in ("a/map", "a/both", "validity")] == [True, True, False]
     assert [name in second for name in ("a/map", "a/both", "validity")] == [False, True, True]
+
+
+def test_seeds_are_pooled_whatever_classifier_each_asked_beside_its_own(store):
+    for seed in (0, 1):
+        commit(
+            store, cell(seed=seed, oracle_fit=f"oracle of seed {seed}"), weights=f"{seed}" * 64, precision=noise(seed)
+        )
+    (row,) = rows_of(store)
+    assert (row.explainer, row.seeds) == ("a/one", 2)

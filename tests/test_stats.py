@@ -311,3 +311,14 @@ def test_a_rate_of_independent_values_has_about_wilsons_interval_and_copies_add_
     copied = Bootstrap(names(200) * 10).rate([np.tile(values, 10)])
     assert width(copied) == pytest.approx(width(single), rel=0.1)
     assert Bootstrap(names(2000)).rate([np.tile(values, 10)]).high < copied.high
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_at_none_and_at_all_a_group_counts_once(value):
+    found = Bootstrap(names(10) * 12, seeds=2).rate([np.full(120, value)] * 2)
+    assert (found.low, found.high) == stats.wilson(value, 10)
+    assert found.n_scored == 240
+    unknown = np.full(50, value)
+    unknown[:30] = np.nan
+    part = Bootstrap(names(50)).rate([unknown])
+    assert (part.low, part.high) == stats.wilson(value, 20)

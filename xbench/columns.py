@@ -100,8 +100,8 @@ class Columns:
             self._add("gallery/counterfactual", (explanation.counterfactual[rows] * 255).round().to(torch.uint8))
 
     def check(self) -> None:
-        """Raise InvalidMap where there were maps and none of them was finite."""
-        if self._seen and not self._finite:
+        """Raise InvalidMap where there were several maps and none of them was finite."""
+        if self._seen > 1 and not self._finite:
             raise InvalidMap(f"every one of {self._seen} maps holds NaN or infinite values")
 
     def add_scores(self, component: Component, found: dict[str, Tensor | Curve], scene: Scene) -> None:

@@ -12,7 +12,7 @@ from xbench.components import Component
 from xbench.events import Event, FitProgress, JobDone, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.metrics.cost import device_name
-from xbench.plan import Plan, Unit, units
+from xbench.plan import Job, Plan, Unit, units
 from xbench.store import Store
 from xbench.work import Worker
 
@@ -80,7 +80,7 @@ def estimate(plan: Plan, store: Store) -> Estimate:
             name = task.component.text
             if name not in seconds:
                 try:
-                    seconds[name] = _training_seconds(task, options, Path(folder))
+                    seconds[name] = _training_seconds(task, options, Path(folder) / task.key)
                 except Exception as error:
                     unknown[name] = f"training {name} ({type(error).__name__}: {' '.join(str(error).split())})"
                     seconds[name] = 0.0
@@ -88,7 +88,7 @@ def estimate(plan: Plan, store: Store) -> Estimate:
         scoring = 0.0
         left = list(units(plan, store))
         for unit in left:
-            scoring += sum(_scoring_seconds(unit, options, seconds, unknown))
+            scoring += sum(_scoring_seconds(unit, missing, options, seconds, unknown))
         device = device_name(Worker(options, lambda event: None).device)
     cells = len({job.key for unit in left for job in unit.jobs})
     return Estimate(training, scoring, len(tasks), cells, tuple(unknown.values()), device)
@@ -108,6 +108,7 @@ def _training_seconds(task: FitTask, options: WorkOptions, folder: Path) -> floa
 
     if task.model is not None:
         task = replace(task, model_fit=None, model=_untrained(task.model))
+    folder.mkdir()
     start = time.perf_counter()
     try:
         Worker(options, watch)._train(task, folder)
@@ -117,7 +118,9 @@ def _training_seconds(task: FitTask, options: WorkOptions, folder: Path) -> floa
     return time.perf_counter() - start
 
 
-def _scoring_seconds(unit: Unit, options: WorkOptions, known: dict[str, float], unknown: dict[str, str]) -> list[float]:
+def _scoring_seconds(
+    unit: Unit, missing: set[str], options: WorkOptions, known: dict[str, float], unknown: dict[str, str]
+) -> list[float]:
     """Return the seconds of each job of a unit; what was tried before on the same kind of model is not tried again."""
     found = []
     model = _untrained(unit.model)
@@ -125,13 +128,15 @@ def _scoring_seconds(unit: Unit, options: WorkOptions, known: dict[str, float], 
         name = f"{job.explainer.text if job.explainer else 'the classifier'} on {model.text}"
         count = min(len(unit.ids), _SAMPLES if job.explainer else _CLASSIFIED)
         if name not in known:
-            if job.explainer_fit:
+            if job.explainer_fit in missing:
                 unknown[name] = f"{name} (it is trained first)"
                 known[name] = 0.0
             else:
-                part = replace(
-                    unit, model=model, model_fit=None, ids=unit.ids[:count], labels=unit.labels[:count], jobs=(job,)
-                )
+                part = replace(unit, ids=unit.ids[:count], labels=unit.labels[:count], jobs=(job,))
+                if unit.model_fit in missing:
+                    part = replace(part, model=model, model_fit=None)
+                if unit.oracle_fit in missing:
+                    part = replace(part, oracle_fit=None, jobs=(_without_oracle(job),))
                 known[name] = _tried(part, options, name, unknown) / count
         found.append(known[name] * len(unit.ids))
     return found
@@ -154,6 +159,11 @@ def _tried(part: Unit, options: WorkOptions, name: str, unknown: dict[str, str])
         unknown[name] = f"{name} ({faults[0].reason})"
         return 0.0
     return time.perf_counter() - start
+
+
+def _without_oracle(job: Job) -> Job:
+    """Return a job without the metrics that ask another classifier, which is not trained yet."""
+    return replace(job, metrics=tuple(one for one in job.metrics if "oracle" not in getattr(one.spec, "uses", ())))
 
 
 def _untrained(model: Component) -> Component:

@@ -13,6 +13,9 @@ from xbench.store import Json, Record, Store, content_key
 
 Found = tuple[Store, Record]
 
+# What differs between the seeds of one row.
+_OF_A_SEED = ("seed", "model_fit", "explainer_fit", "oracle_fit")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -156,7 +159,7 @@ def _pools(records: Sequence[Found]) -> dict[tuple[str, str, str], list[Found]]:
         if record.weights and copies[training(record)] > 1:
             # One training that gave other weights on another machine: never one row.
             model += f"#{record.weights[:8]}"
-        own = {name: value for name, value in cell.items() if name not in ("seed", "model_fit", "explainer_fit")}
+        own = {name: value for name, value in cell.items() if name not in _OF_A_SEED}
         alike.setdefault((model, explainer, content_key(own)), []).append((store, record))
     pools: dict[tuple[str, str, str], list[Found]] = {}
     for (model, explainer, identity), members in alike.items():

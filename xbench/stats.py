@@ -88,13 +88,17 @@ class Bootstrap:
 
         The interval is that of n/d independent values, d >= 1 being how much wider the bootstrap finds the mean's variance,
         over groups and seeds, than that of n independent values (Korn and Graubard, Survey Methodology 1998). At 0 and
-        at 1, where a bootstrap sees no variance, values count as independent.
+        at 1, where a bootstrap sees no variance, every group counts once, however many values it has.
         """
         found = self.estimate(columns)
         if found.n_scored and self.n_groups > 1:
-            single = found.mean * (1 - found.mean) / found.n_scored
-            design = max(1.0, float(np.nanvar(found.draws)) / single) if single > 0 else 1.0
-            low, high = wilson(found.mean, found.n_scored / design)
+            single, n = found.mean * (1 - found.mean) / found.n_scored, float(found.n_scored)
+            if single > 0:
+                n /= max(1.0, float(np.nanvar(found.draws)) / single)
+            else:
+                known = np.any([~np.isnan(column) for column in columns], axis=0)
+                n = min(n, float((self._per_group(known.astype(float)) > 0).sum()))
+            low, high = wilson(found.mean, n)
             found = replace(found, low=low, high=high)
         return found
 

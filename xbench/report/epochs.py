@@ -29,8 +29,9 @@ def draw_epochs(store: Store, plan: Plan, path: Path) -> Path | None:
     blocks: dict[str, dict[int, Arrays]] = {}
     for cell in cells:
         if (cell.model.series_text, cell.seed) == (first.model.series_text, first.seed):
-            arrays = store.read(cell.key).arrays
-            if "gallery/row" in arrays:
+            record = store.read(cell.key)
+            arrays = record.arrays
+            if record.status == "ok" and "gallery/row" in arrays:
                 blocks.setdefault(_name(cell), {})[cell.model.checkpoint or 0] = arrays
     if not blocks:
         return None
@@ -94,10 +95,10 @@ def _draw(
                         )
                 elif (arrays := by_epoch.get(shown[column - 1])) is not None:
                     values, mark = _map(arrays, sample, tail)
-                    if values is None or mark:
+                    if mark:
                         axis.imshow(np.full((1, 1), 0.85), cmap="gray", vmin=0, vmax=1)
                         axis.text(0, 0, mark, fontsize=6, ha="center", va="center", color="#555555")
-                    else:
+                    elif values is not None:
                         axis.imshow(values, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=130, format="png", metadata={"Software": None})

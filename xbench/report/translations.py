@@ -29,7 +29,10 @@ def translation_lines(store: Store, plan: Plan) -> Iterator[tuple[Cell, list[str
             lines.append(
                 f"  by the independently trained classifier: {associate((before == labels)[told], valid[told] > 0)}"
             )
-        yield cell, [f"{cell.explainer.text} on {cell.model.text} (seed {cell.seed}), {plan.config.data.text}", *lines]
+        head = f"{cell.explainer.text} on {cell.model.text} (seed {cell.seed}), {plan.config.data.text}"
+        several = len(set(cell.selection.groups)) < len(cell.selection.groups)
+        # The tables' intervals draw groups; these counts cannot.
+        yield cell, [head + ("; intervals and tests take images as independent" if several else ""), *lines]
 
 
 def write_translations(found: Sequence[Sequence[str]], path: Path) -> Path | None:
