@@ -142,6 +142,9 @@ def test_the_oracle_speaks_for_itself():
     assert found["oracle_agreement"].tolist() == [0, 1, 1, 0]
     assert validity()(scene)["validity"].tolist() == [1, 1, 0, 0]
     assert oracle.module.sizes == [3, 1, 3, 1]
+    # Another explanation of the same batch asks it about the translated images only.
+    oracle_flip_rate()(Scene(scene.backdrop, scene.explanation))
+    assert oracle.module.sizes == [3, 1, 3, 1, 3, 1]
 
 
 def test_an_oracle_that_was_wrong_from_the_start_is_valid_without_a_flip():

@@ -36,9 +36,14 @@ class Component:
     series: bool = False
 
     @property
+    def trained(self) -> "Component":
+        """The same with the weights of its last epoch, whichever checkpoint this is."""
+        return replace(self, checkpoint=None, series=False)
+
+    @property
     def series_text(self) -> str | None:
         """How a user writes the whole series, or None where this is no part of one."""
-        return replace(self, checkpoint=None).text + "@*" if self.series else None
+        return self.trained.text + "@*" if self.series else None
 
     @property
     def text(self) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from xbench.api import missing_fits
-from xbench.components import Component
 from xbench.events import Event, FitProgress, JobDone, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.metrics.cost import device_name
@@ -107,7 +106,7 @@ def _training_seconds(task: FitTask, options: WorkOptions, folder: Path) -> floa
                 raise _Enough
 
     if task.model is not None:
-        task = replace(task, model_fit=None, model=_untrained(task.model))
+        task = replace(task, model_fit=None, model=task.model.trained)
     folder.mkdir()
     start = time.perf_counter()
     try:
@@ -123,7 +122,7 @@ def _scoring_seconds(
 ) -> list[float]:
     """Return the seconds of each job of a unit; what was tried before on the same kind of model is not tried again."""
     found = []
-    model = _untrained(unit.model)
+    model = unit.model.trained
     for job in unit.jobs:
         name = f"{job.explainer.text if job.explainer else 'the classifier'} on {model.text}"
         count = min(len(unit.ids), _SAMPLES if job.explainer else _CLASSIFIED)
@@ -164,10 +163,6 @@ def _tried(part: Unit, options: WorkOptions, name: str, unknown: dict[str, str])
 def _without_oracle(job: Job) -> Job:
     """Return a job without the metrics that ask another classifier, which is not trained yet."""
     return replace(job, metrics=tuple(one for one in job.metrics if "oracle" not in getattr(one.spec, "uses", ())))
-
-
-def _untrained(model: Component) -> Component:
-    return replace(model, checkpoint=None, series=False)
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """Which trainings a run rests on: classifiers, independently trained ones beside them, and explainers that are trained."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ class FitPlanner:
             self.tasks[key] = FitTask(
                 key=key,
                 definition=definition,
-                component=replace(component, checkpoint=None, series=False),
+                component=component.trained,
                 seed=seed,
                 data=data,
                 data_root=self.config.data_root,

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -228,7 +228,7 @@ def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed:
         if explainer and getattr(explainer.spec, "fit", None):
             explainer_fit = fits.explainer(explainer, seed, model, model_fit)
         if any("oracle" in getattr(metric.spec, "uses", ()) for metric in metrics):
-            oracle_fit = fits.classifier(replace(model, checkpoint=None, series=False), seed + ORACLE_SEED)
+            oracle_fit = fits.classifier(model.trained, seed + ORACLE_SEED)
     definition: Json = {
         "schema": CONTENT_SCHEMA,
         "suite": config.suite,

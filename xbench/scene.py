@@ -83,6 +83,14 @@ class Backdrop:
                 self._clean = self.model.logits(self.batch.image)
         return self._clean
 
+    @cached_property
+    def oracle_logits(self) -> Tensor:
+        """[B,K]: the independently trained classifier's logits of the untouched images."""
+        if self.oracle is None:
+            raise ValueError('there is no second classifier; a metric that wants one declares uses=("oracle",)')
+        with torch.no_grad():
+            return torch.cat([self.oracle.logits(part) for part in self.batch.image.split(self.oracle.batch_size)])
+
     @property
     def clean_score(self) -> Tensor:
         """[B]: the target's probability on the untouched images."""

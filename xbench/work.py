@@ -5,7 +5,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ class Worker:
         self._models: dict[str, tuple[Model, str | None]] = {}
         self._datasets: dict[str, Dataset] = {}
         self._explainers: dict[str, Callable[[Batch], object]] = {}
+        self._oracles: dict[str, Model] = {}
         self._trained: dict[str, str] = {}  # fit key of a trained explainer -> SHA-256 of its weights
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
@@ -187,8 +188,10 @@ class Worker:
         batch = batch.with_target(_targets(unit.target, batch, logits, unit.classes))
         oracle = None
         if unit.oracle_fit:
-            made = replace(unit.model, checkpoint=None, series=False)
-            oracle = self._loaded(made, unit.oracle_fit, unit.shape, unit.classes, unit.seed)[0]
+            if unit.oracle_fit not in self._oracles:
+                made = self._loaded(unit.model.trained, unit.oracle_fit, unit.shape, unit.classes, unit.seed)
+                self._oracles = {unit.oracle_fit: made[0]}
+            oracle = self._oracles[unit.oracle_fit]
         return Stage(
             model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module), unit.classes, oracle
         )

@@ -42,9 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.cli.tables import print_boards, say
     from xbench.leaderboard import read_boards
     from xbench.plan import make_plan
-    from xbench.report import draw_pictures
-    from xbench.report.confusion import confusions, write_confusions
-    from xbench.report.translations import translation_lines, write_translations
+    from xbench.report import draw_pictures, write_counts
     from xbench.store import Store
     from xbench.tables import write_tables
 
@@ -65,19 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
         outcome = execute(plan, registry, progress.hear)
     boards = read_boards([store], [cell.key for cell in plan.cells])
     paths = write_tables(boards, config.out / "leaderboard", config.primary)
-    pictures = draw_pictures(store, plan, config.out / "leaderboard")
-    matrices = list(confusions(store, plan))
-    flips = list(translation_lines(store, plan))
-    told = [lines for cell, lines in flips if not getattr(cell.explainer and cell.explainer.spec, "control", False)]
-    counted = [
-        write_confusions(matrices, config.out / "leaderboard" / "confusion.csv"),
-        write_translations(
-            [lines for _, lines in flips] if told else [], config.out / "leaderboard" / "translations.txt"
-        ),
-    ]
+    folder = config.out / "leaderboard"
+    counted, lines = write_counts(store, plan, folder)
+    pictures = draw_pictures(store, plan, folder)
     if not arguments.quiet:
         print_boards(boards, config.primary)
-        for line in (line for lines in [*(matrix.lines() for matrix in matrices), *told] for line in lines):
+        for line in lines:
             say("{}", line)
     for path in dict.fromkeys(store.damaged):
         print(f"xbench: {path} was damaged and has been computed again", file=sys.stderr)
@@ -87,6 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.failures:
         where = f"the reasons in full: records/*/*/status.json and logs/ under {config.out}"
         done = f"{outcome.computed} slices computed, {len(outcome.failures)} cells failed ({where})"
-    where = ", ".join(path.name for path in [*paths, *filter(None, counted), *pictures])
+    where = ", ".join(path.name for path in [*paths, *counted, *pictures])
     say("{} in {:.0f} s; {}/ holds {}", done, time.monotonic() - start, paths[0].parent, where)
     return 1 if outcome.failures else 0

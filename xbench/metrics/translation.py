@@ -101,7 +101,8 @@ def oracle_flip_rate() -> Metric:
         _, target = sides(scene)
         oracle = scene.backdrop.oracle
         assert oracle is not None, "the plan offers this metric only where a second classifier is trained"
-        before, after = predicted(oracle, scene.batch.image), predicted(oracle, translated_image(scene))
+        before = scene.backdrop.oracle_logits.argmax(dim=1)
+        after = predicted(oracle, translated_image(scene))
         return {
             "oracle_flip_rate": (after != before).double(),
             "oracle_validity": (after == target).double(),

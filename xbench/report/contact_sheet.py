@@ -99,7 +99,7 @@ def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, title: st
     for axis in grid.flat:
         axis.set_axis_off()
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=130, format="png", metadata={"Software": None})
+    figure.savefig(buffer, dpi=100, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
 
 

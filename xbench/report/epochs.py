@@ -101,7 +101,7 @@ def _draw(
                     elif values is not None:
                         axis.imshow(values, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
     buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=130, format="png", metadata={"Software": None})
+    figure.savefig(buffer, dpi=100, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
 
 
