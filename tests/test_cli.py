@@ -92,6 +92,7 @@ def test_all_mistakes_are_reported_at_once_each_with_its_hint(capsys):
         ("explainer=cam/gradcam[scroe=prob]", "did you mean 'score'?"),
         ("explainer=cam/gradcam[score=probe]", "did you mean 'prob'?"),
         ("explainer=cam/gradcam[score", "not written like"),
+        ("model=fake/again", "say what it wraps, for example fake/again[of=anole/slim]"),
         ("explainer=fake/halved", "say what it wraps"),
         ("explainer=fake/halved[of=fake/weight]", "did you mean 'fake/weights'?"),
         ("metric=delteion", "did you mean 'deletion'?"),

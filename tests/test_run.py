@@ -149,6 +149,25 @@ def test_a_wrapper_names_what_it_wraps(tmp_path):
     assert found[name] == found["fake/linear", "fake/weights", "deletion"]
 
 
+def test_a_wrapped_model_keeps_its_net_its_recipe_and_its_parameters(tmp_path):
+    plain, wrapped = "fake/learnt[epochs=2]", "fake/again[of=fake/learnt[epochs=2]]"
+    run = go(tmp_path / "run", model=[plain, wrapped], explainer="fake/noise,controls/oracle")
+    assert run.failures == []
+    found = scores(run)
+    assert {model for model, _, _ in found} == {plain, wrapped}
+    for (model, explainer, metric), value in found.items():
+        assert value == found[plain, explainer, metric], (model, explainer, metric)
+
+
+def test_a_wrapped_model_is_for_the_data_of_the_one_inside(tmp_path):
+    with pytest.raises(XbenchError, match="fake/linear has no training that fake/again could change"):
+        go(tmp_path / "run", model="fake/again[of=fake/linear]")
+    with pytest.raises(XbenchError, match="mnist/s2 is for mnist/"):
+        go(tmp_path / "run", model="fake/again[of=mnist/s2]")
+    with pytest.raises(XbenchError, match="without @2"):
+        go(tmp_path / "run", model="fake/again[of=fake/learnt@2]")
+
+
 def test_a_model_for_other_data_is_unsupported_with_the_reason(tmp_path):
     run = go(tmp_path / "run", model="fake/linear,fake/elsewhere")
     row = next(row for row in run.rows if row.model == "fake/elsewhere" and row.explainer == "fake/weights")

@@ -1,8 +1,11 @@
 """The training loop: killed and resumed it ends in the same weights, and its options are what they say."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from xbench.data import Index, Samples
@@ -39,7 +42,7 @@ def context(folder, report=lambda *_: None):
     return FitContext(data, index, index, {}, 0, torch.device("cpu"), folder, report=report, module=net)
 
 
-OPTIONS = [{}, {"mixup": 0.3}, {"average": 0.9}, {"mixup": 0.3, "average": 0.9, "balance": True}]
+OPTIONS = [{}, {"mixup": 0.3}, {"average": 0.9}, {"mixup": 0.3, "average": 0.9, "balance": True}, {"early_stop": 2}]
 
 
 def equal(one, other):
@@ -95,3 +98,74 @@ def test_blends_are_shares_of_permuted_partners_drawn_anew_for_every_batch():
     assert shares.mean() == pytest.approx(0.5, abs=0.1)
     assert shares.var() == pytest.approx(1 / (4 * 1.4), abs=0.03)
     assert _blend(0.2, 6, 7, 3)[0] == shares[3]
+
+
+def test_early_stopping_returns_the_weights_of_the_best_validation_epoch_and_ends_there(tmp_path):
+    made = dataclasses.replace(context(tmp_path / "stop"), keep_epochs=True)
+    settings = {"batch": 4, "lr": 0.5, "schedule": "constant"}  # such steps make it worse sooner or later
+    found = train_classifier(made, epochs=40, early_stop=3, **settings)
+    lines, best = made.notes["epochs"], made.notes["best_epoch"]
+    marks = [(line["valid_accuracy"], -line["valid_loss"]) for line in lines]
+    assert marks.index(max(marks)) + 1 == best
+    assert len(lines) == best + 3 < 40
+    again = train_classifier(context(tmp_path / "same"), epochs=40, early_stop=3, **settings)
+    assert equal(found, again)
+    kept = made.folder / "epochs" / f"{best:04d}.safetensors"
+    assert equal(load_file(kept), found)
+
+
+def test_a_training_that_would_stop_by_an_empty_validation_split_says_so(tmp_path):
+    made = context(tmp_path / "empty")
+    empty = dataclasses.replace(made.valid, ids=(), labels=np.zeros(0, np.int64), groups=())
+    with pytest.raises(ValueError, match="validation split is empty"):
+        train_classifier(dataclasses.replace(made, valid=empty), epochs=1, batch=4, lr=0.01, early_stop=1)
+
+
+class Masked(Dots):
+    """The same images, each with a mask that says where its values exceed a half."""
+
+    def load(self, ids):
+        samples = super().load(ids)
+        return Samples(samples.image, samples.image[:, 0] > 0.5, mask_class=np.arange(16)[[int(i) for i in ids]] % 2)
+
+
+class Recorded:
+    """An objective that is the recipe's own loss, and remembers what it was given."""
+
+    needs_masks = True
+
+    def __init__(self):
+        self.monitors, self.masks = {}, []
+
+    def __call__(self, module, image, label, mask, classification):
+        self.masks.append((image, mask))
+        value = classification(module(image))
+        self.monitors = {"own": value, "one": torch.ones(())}
+        return value
+
+
+@pytest.mark.parametrize("options", [{}, {"mixup": 0.3}], ids=["plain", "mixup"])
+def test_an_objective_that_is_the_recipes_own_loss_changes_no_weight(tmp_path, options):
+    settings = {"epochs": 3, "batch": 5, "lr": 0.01, **options}
+    plain = train_classifier(context(tmp_path / "plain"), **settings)
+    made = dataclasses.replace(context(tmp_path / "objective"), objective=Recorded())
+    assert equal(train_classifier(made, **settings), plain)
+    assert [line["one"] for line in made.notes["epochs"]] == [1, 1, 1]
+    assert made.notes["epochs"][-1]["own"] < made.notes["epochs"][0]["own"]
+
+
+def test_masks_go_through_the_same_augmentation_as_their_images(tmp_path):
+    def shift(image, generator):
+        return torch.roll(image, int(torch.randint(3, (), generator=generator)), dims=3)
+
+    objective = Recorded()
+    made = dataclasses.replace(context(tmp_path / "masks"), dataset=Masked(), objective=objective)
+    train_classifier(made, epochs=3, batch=4, lr=0.01, augment=shift)
+    assert len(objective.masks) == 12
+    for image, mask in objective.masks:
+        assert torch.equal(mask, image[:, 0] > 0.5)
+    bare = Recorded()
+    bare.needs_masks = False
+    made = dataclasses.replace(context(tmp_path / "without"), dataset=Masked(), objective=bare)
+    train_classifier(made, epochs=1, batch=4, lr=0.01)
+    assert all(mask is None for _, mask in bare.masks)

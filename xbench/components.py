@@ -41,6 +41,11 @@ class Component:
         return replace(self, checkpoint=None, series=False)
 
     @property
+    def network(self) -> "Component":
+        """Of a classifier, the one whose net it is: itself, or what it wraps in the end."""
+        return self.of.network if self.of and isinstance(self.spec, ModelSpec) else self
+
+    @property
     def series_text(self) -> str | None:
         """How a user writes the whole series, or None where this is no part of one."""
         return self.trained.text + "@*" if self.series else None
@@ -62,7 +67,7 @@ class Component:
         }
         for name in ("polarity", "link"):
             if hasattr(self.spec, name):
-                value[name] = getattr(self.spec, name)
+                value[name] = getattr(self.network.spec, name)
         if fit := getattr(self.spec, "fit", None):
             value["fit_code"] = code_hash(fit)
         # Another file under the same path is another model.
@@ -106,12 +111,17 @@ def resolve(kind: str, text: str, registry: Registry, mistakes: list[str]) -> Co
         at = "*" if ref.series else ref.checkpoint
         mistakes.append(f"{text}: {kind} {ref.id!r} keeps no checkpoints; write it without @{at}")
     inner = None
-    if isinstance(spec, ExplainerSpec) and spec.wraps:
+    if getattr(spec, "wraps", False):
         wrapped = params.get("of")
         if wrapped is None:
-            mistakes.append(f"{text}: say what it wraps, for example {ref.id}[of=cam/gradcam]")
+            example = {"explainer": "cam/gradcam", "model": "anole/slim"}[kind]
+            mistakes.append(f"{text}: say what it wraps, for example {ref.id}[of={example}]")
         else:
             inner = resolve(kind, str(wrapped), registry, mistakes)
+            if inner and isinstance(spec, ModelSpec) and not getattr(inner.spec, "fit", None):
+                mistakes.append(f"{text}: {inner.text} has no training that {ref.id} could change")
+            if inner and inner.checkpoint is not None:
+                mistakes.append(f"{text}: a wrapped component has no checkpoint; write it without @{inner.checkpoint}")
     return Component(spec, params, ref.checkpoint, inner)
 
 

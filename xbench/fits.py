@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from filelock import FileLock, Timeout
@@ -21,6 +21,45 @@ from xbench.models import Model
 from xbench.store import fit_folder, write_atomic
 
 Report = Callable[[int, int, str], None]
+Recipe = Callable[["FitContext"], Mapping[str, Tensor]]
+
+
+class Objective(Protocol):
+    """What a classifier's training minimises in place of its recipe's own loss.
+
+    Attributes
+    ----------
+    needs_masks
+        Whether it is called with masks where the data have some.
+    monitors
+        Scalars of the last step by name; their means over each epoch are noted beside the weights.
+    """
+
+    needs_masks: bool
+    monitors: Mapping[str, Tensor]
+
+    def __call__(
+        self,
+        module: nn.Module,
+        image: Tensor,
+        label: Tensor,
+        mask: Tensor | None,
+        classification: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Return the scalar loss of a step.
+
+        Parameters
+        ----------
+        module
+            The net, in training mode.
+        image, label
+            [B,C,H,W] as the recipe's augmentation left them, and [B] int64 (of images blended by mixup, the label of the
+            larger part).
+        mask
+            [B,H,W] bool, augmented as the images were, empty where a sample has none; or None.
+        classification
+            The recipe's own loss of logits [B,K].
+        """
 
 
 @dataclass
@@ -47,6 +86,11 @@ class FitContext:
         Where checkpoints go.
     keep_epochs
         Whether `keep` stores the weights of each epoch.
+    wrapped_fit
+        For a model that wraps another: the other's recipe, with its own parameters, to be called with this context or a
+        changed one.
+    objective
+        What `xbench.training.train_classifier` minimises in place of the recipe's own loss, or None.
     """
 
     dataset: Dataset
@@ -61,6 +105,8 @@ class FitContext:
     model: Model | None = None
     keep_epochs: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
+    wrapped_fit: Recipe | None = None
+    objective: Objective | None = None
 
     def resume(self) -> dict[str, Any] | None:
         """Return what the last `checkpoint` stored, on the CPU, or None at the start (or where it is damaged)."""

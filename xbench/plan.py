@@ -196,7 +196,7 @@ def write_plan(plan: Plan, store: Store) -> None:
 def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed: int, selection: Selection) -> Cell:
     config, test = fits.config, fits.test
     level = "explainer" if explainer else "model"
-    data_spec, model_spec = config.data.spec, model.spec
+    data_spec, model_spec = config.data.spec, model.network.spec
     assert isinstance(data_spec, DatasetSpec)
     assert isinstance(model_spec, ModelSpec)
     gives: tuple[str, ...] = ()
@@ -311,10 +311,11 @@ def _metric_unmet(metric: MetricSpec, model: ModelSpec, data: DatasetSpec, gives
 
 
 def _refused(model: Component, data: Component) -> str:
-    assert isinstance(model.spec, ModelSpec)
-    if any(fnmatch.fnmatchcase(data.spec.id, pattern) for pattern in model.spec.datasets):
+    spec = model.network.spec
+    assert isinstance(spec, ModelSpec)
+    if any(fnmatch.fnmatchcase(data.spec.id, pattern) for pattern in spec.datasets):
         return ""
-    return f"{model.spec.id} is for {', '.join(model.spec.datasets)}, not for {data.spec.id}"
+    return f"{spec.id} is for {', '.join(spec.datasets)}, not for {data.spec.id}"
 
 
 def _check_target(target: str, test: Index) -> None:

@@ -80,6 +80,10 @@ class ModelSpec(Spec):
     dict. ``datasets`` are glob patterns of the datasets it is for. ``checkpoints`` keeps the weights of every epoch, which
     a user then names ``mnist/s2@12``. A parameter ``weights`` names pre-trained weights (`xbench.weights`): a local file's
     content is part of every key.
+
+    ``wraps`` is for another way of training a classifier, written ``gain/self[of=anole/slim]``: the factory gets the wrapped
+    one's net too, as ``of``, the recipe gets its recipe as ``context.wrapped_fit``, and link, datasets and what the net has
+    are those of the wrapped one.
     """
 
     kind: ClassVar[str] = "model"
@@ -89,6 +93,7 @@ class ModelSpec(Spec):
     has: tuple[str, ...] = ("gradients", "conv_layer")
     fit: str | None = None
     checkpoints: bool = False
+    wraps: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

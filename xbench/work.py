@@ -1,5 +1,6 @@
 """The only loop model -> batch -> explainer -> check -> metrics -> commit; and the trainings it rests on."""
 
+import dataclasses
 import json
 import sys
 import time
@@ -21,7 +22,7 @@ from xbench.devices import choose_device, halving
 from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fit_tasks import FitTask, open_dataset
-from xbench.fits import FitContext, load_fit, obtain_fit
+from xbench.fits import FitContext, Recipe, load_fit, obtain_fit
 from xbench.metrics.cost import Meter
 from xbench.models import Model
 from xbench.plan import Job, Unit
@@ -130,9 +131,7 @@ class Worker:
         else:
             assert task.model is not None
             context.model = self._model(task.model, task.model_fit, task.shape, task.classes, task.seed)[0]
-        assert isinstance(spec, (ModelSpec, ExplainerSpec))
-        assert spec.fit
-        return import_attr(spec.fit)(context), context.notes
+        return dict(recipe_of(task.component)(context)), context.notes
 
     def _unit(self, unit: Unit) -> None:
         stage: Stage | None
@@ -288,8 +287,9 @@ class Worker:
                 raise FileNotFoundError(f"the {what} of {component.text} are not in {fit_folder(fit)}")
             module.load_state_dict(found.state)
             weights = found.sha256
-        assert isinstance(component.spec, ModelSpec)
-        return Model(module.to(self.device), component.spec.link, self.batch_size), weights
+        spec = component.network.spec
+        assert isinstance(spec, ModelSpec)
+        return Model(module.to(self.device), spec.link, self.batch_size), weights
 
     def _dataset(self, component: Component, root: Path | None) -> Dataset:
         key = f"{component.text} {root}"
@@ -314,9 +314,22 @@ class Worker:
 def build_module(
     component: Component, shape: tuple[int, int, int], classes: tuple[str, ...], seed: int
 ) -> torch.nn.Module:
-    """Return a classifier's net, its weights drawn from the seed."""
+    """Return a classifier's net, its weights drawn from the seed; one that wraps another starts from the other's."""
+    params: dict[str, Any] = dict(component.params)
+    if component.of:
+        params["of"] = build_module(component.of, shape, classes, seed)
     torch.manual_seed(stable_int("init", component.spec.id, seed))
-    return import_attr(component.spec.factory)(shape, classes, **component.params)
+    return import_attr(component.spec.factory)(shape, classes, **params)
+
+
+def recipe_of(component: Component) -> Recipe:
+    """Return how a component is trained: its own recipe, given its own parameters and that of the model it wraps."""
+    spec, of = component.spec, component.of
+    assert isinstance(spec, (ModelSpec, ExplainerSpec))
+    assert spec.fit
+    fit: Recipe = import_attr(spec.fit)
+    wrapped = recipe_of(of) if of and isinstance(spec, ModelSpec) else None
+    return lambda context: fit(dataclasses.replace(context, params=component.params, wrapped_fit=wrapped))
 
 
 def _clean_logits(model: Model, batch: Batch, classes: tuple[str, ...], device: torch.device) -> Tensor:

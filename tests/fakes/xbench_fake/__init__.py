@@ -62,6 +62,14 @@ def xbench_models():
             datasets=("fake/*",),
             checkpoints=True,
         ),
+        ModelSpec(
+            name="again",
+            version=1,
+            factory="xbench_fake.models:again",
+            fit="xbench_fake.models:fit_again",
+            params={"of": None},
+            wraps=True,
+        ),
         ModelSpec(name="elsewhere", version=1, factory="xbench_fake.models:linear", datasets=("other/*",)),
     ]
 

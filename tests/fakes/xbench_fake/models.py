@@ -46,3 +46,11 @@ def fit_learnt(context):
 
     context.report = slowly
     return train_classifier(context, epochs=context.params["epochs"], batch=16, lr=0.01)
+
+
+def again(shape, classes, *, of):
+    return of
+
+
+def fit_again(context):
+    return context.wrapped_fit(context)
