@@ -179,8 +179,13 @@ def fit_chest(context: FitContext) -> dict[str, Tensor]:
         lr=params["lr"],
         weight_decay=1e-2,
         balance=True,
-        augment=jitter if params["augment"] else None,
+        augment=augment if params["augment"] else None,
     )
+
+
+def augment(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Return films [B,C,H,W] as the training sees them: `jitter`, then `grain`."""
+    return grain(jitter(image, generator), generator)
 
 
 def jitter(image: Tensor, generator: torch.Generator) -> Tensor:
@@ -201,3 +206,13 @@ def jitter(image: Tensor, generator: torch.Generator) -> Tensor:
     moved = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
     contrast, brightness = (1 + draw(0.15))[:, None, None, None], draw(0.08)[:, None, None, None]
     return ((moved - 0.5) * contrast + 0.5 + brightness).clamp(0, 1)
+
+
+def grain(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Return films [B,C,H,W] each with a grain of its own, normal, of a standard deviation up to .1.
+
+    Noise as large as the exact change of the heart turned 38 % of the phantom's enlarged hearts for a network that had seen
+    no grain, 5 % for one that had, and both were right in 96 to 98 % (`python benchmarks/controls.py`).
+    """
+    size = torch.rand((len(image), 1, 1, 1), generator=generator) * 0.1
+    return (image + size * torch.randn(image.shape, generator=generator)).clamp(0, 1)

@@ -24,7 +24,8 @@ from xbench_translation.losses import (
 from xbench_translation.recipe import Recipe, recipe
 from xbench_translation.translator import Translator, build_translator, judge_of, to_image_range, to_network_range
 
-BANK = 16
+BANK = 32
+"""Differences kept of each class, for the control that puts another image's on an image."""
 _PRELOAD_BYTES = 2 * 2**30
 
 
@@ -117,7 +118,7 @@ def fit_ag_cyclegan(context: FitContext) -> dict[str, Tensor]:
     Returns
     -------
     ``ab.*`` and ``ba.*``, the weights of the two directions, and ``bank`` [2,n,C,H,W] float32 in [-1,1]: differences
-    x^ - x of at most 16 training images of class 0 and as many of class 1.
+    x^ - x of at most 32 training images of class 0 and as many of class 1.
 
     Raises
     ------

@@ -249,27 +249,38 @@ def test_cycle_is_the_translation_translated_back(tmp_path):
 
 
 def test_bank_holds_the_differences_of_training_images(tmp_path):
-    data = Pictures((20, 17))
+    data = Pictures((40, 33))
     made, state = fit(tmp_path, data=data)
-    assert state["bank"].shape == (2, 16, *data.shape)
+    assert state["bank"].shape == (2, 32, *data.shape)
     for label in (0, 1):
         ids = [name for name, each in zip(data.index("train").ids, data.labels, strict=True) if each == label]
-        places = np.linspace(0, len(ids) - 1, 16).round().astype(int)
+        places = np.linspace(0, len(ids) - 1, 32).round().astype(int)
         chosen = [ids[i] for i in places]
-        batch = make_batch(data.load(chosen), tuple(chosen), torch.full((16,), label), 0, 2)
+        batch = make_batch(data.load(chosen), tuple(chosen), torch.full((32,), label), 0, 2)
         difference = explained(made, state, batch).extras["difference"]
         assert torch.allclose(difference, state["bank"][label], atol=1e-5)
 
 
-def test_swapped_adds_another_images_difference_of_the_same_class():
-    keys = torch.arange(400).view(200, 2)
-    label = torch.arange(200) % 2
-    bank = torch.arange(8.0).view(2, 4, 1, 1, 1) / 100
-    got = (swapped(torch.full((200, 1, 1, 1), 0.5), label, bank, keys).flatten() - 0.5) * 100
-    for each in (0, 1):
-        drawn = got[label == each].round().long()
-        assert set(drawn.tolist()) == {4 * each + i for i in range(4)}
-    assert swapped(torch.ones(200, 1, 1, 1), label, bank, keys).max() == 1
+def test_swapped_adds_the_difference_of_its_class_that_overlaps_least_with_its_own():
+    # Donors lie on pixels 0 and 1, 1 and 2, 2 and 3 of four; those of class 1 are ten times as large and negative.
+    ones = torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]) / 100
+    bank = torch.stack([ones, -10 * ones]).view(2, 3, 1, 1, 4)
+    own = torch.tensor([[0.3, 0, 0, 0], [0, 0, 0, -0.2], [0.1, 0.1, 0.1, 0.5]]).view(3, 1, 1, 4)
+    image = torch.full((3, 1, 1, 4), 0.5)
+    for label in (0, 1):
+        got = (swapped(image, own, torch.full((3,), label), bank) - image).view(3, 4)
+        # The first lies on pixel 0 alone, so that two donors overlap by nothing and the former of them is taken.
+        assert torch.allclose(got, bank[label, [1, 0, 0], 0, 0], atol=1e-6)
+    assert swapped(torch.ones_like(image), own, torch.zeros(3, dtype=torch.int64), bank).max() == 1
+
+
+def test_a_stamp_is_swapped_for_itself_and_an_image_of_no_change_gets_some_change():
+    stamp = torch.rand(1, 1, 5, 6, generator=torch.Generator().manual_seed(0)) / 4
+    bank = stamp.expand(2, 7, 1, 5, 6)
+    image = torch.full((4, 1, 5, 6), 0.5)
+    label = torch.tensor([0, 1, 0, 1])
+    assert torch.allclose(swapped(image, stamp.expand(4, -1, -1, -1), label, bank), image + stamp)
+    assert torch.allclose(swapped(image, torch.zeros_like(image), label, bank), image + stamp)
 
 
 def noise_case(channels=3, height=9, width=7):

@@ -122,7 +122,7 @@ def translation_controls() -> Metric:
     ``noise_flip_rate``
         ``noised``: a random change of the same size in the same place. Where it flips, so does any change.
     ``swapped_flip_rate``
-        ``swapped``: the change made for another image. Where it flips, the change is a stamp that fits all images.
+        ``swapped``: a change made for another image, of another place. Where it flips, the change is a stamp that fits all.
 
     Raises
     ------
