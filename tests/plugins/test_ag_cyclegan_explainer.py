@@ -1,5 +1,10 @@
 """Laws of AG-CycleGAN's training as the harness runs it, of the explainer, and of the shared backbone."""
 
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -130,6 +135,22 @@ def test_training_killed_at_an_epoch_ends_in_the_same_weights(tmp_path, preset):
     assert resumed.resume()["epoch"] == 2
     assert same(fit_ag_cyclegan(resumed), wanted)
     assert resumed.notes == whole.notes
+
+
+def test_training_whose_process_is_killed_ends_in_the_same_weights(tmp_path):
+    settings = {"iterations": 8, "epochs": 4, "pool": 3}
+    code = f"""
+import os, pathlib, signal
+import test_ag_cyclegan_explainer as here
+made = here.context(pathlib.Path({str(tmp_path / "cut")!r}), **{settings})
+made.report = lambda done, total, text: done == 5 and os.kill(os.getpid(), signal.SIGKILL)
+here.fit_ag_cyclegan(made)
+"""
+    killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed = context(tmp_path / "cut", **settings)
+    assert resumed.resume()["epoch"] == 2
+    assert same(fit_ag_cyclegan(resumed), fit(tmp_path / "whole", **settings)[1])
 
 
 def test_training_hangs_on_the_seed_alone(tmp_path):
