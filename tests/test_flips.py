@@ -182,7 +182,10 @@ def test_rates_of_nothing_are_not_a_number():
         assert all(math.isnan(end) for end in found.interval)
     assert math.isnan(empty.margins.corrected_flip_bounds().rates[0])
     assert empty.mcnemar() == 1
-    assert any("none of 0" in line for line in empty.lines())
+    assert [line for line in empty.lines() if "no image" in line] == [
+        f"class {k} to class {1 - k}: no image" for k in (0, 1)
+    ]
+    assert "nan" not in "\n".join(empty.lines())
 
 
 # What a terminal shows.

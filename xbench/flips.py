@@ -164,6 +164,9 @@ class Margins:
             rows.append(f"{text:{wide}}   {'   '.join(cells)}")
         for k in (0, 1):
             goal = self.classes[1 - k]
+            if not self.n(k):
+                rows.append(f"{self.classes[k]} to {goal}: no image")
+                continue
             rows += [
                 f"{self.classes[k]} to {goal}",
                 f"  predicted {goal} before: {self.predicted_before(k)}",
@@ -247,6 +250,8 @@ class FlipTable:
         rows = self.margins.lines()
         for k, name in enumerate(self.classes):
             goal, (to, away) = self.classes[1 - k], self.turned(k)
+            if not self.margins.n(k):
+                continue
             rows += [
                 f"{name} to {goal}, image by image",
                 f"  predictions changed: {self.flip_rate(k)}",
