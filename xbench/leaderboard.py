@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,15 +71,42 @@ class Board:
     rows: tuple[Row, ...]
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A row with what it was estimated from.
+
+    Attributes
+    ----------
+    row, estimate
+        The number, and its values and resamples; None where there is no number.
+    contest
+        Rows of one model and contest were measured alike on the same samples, and may be compared value by value.
+    """
+
+    row: Row
+    estimate: Estimate | None
+    contest: str
+
+
 def read_boards(stores: Sequence[Store], keys: Iterable[str] | None = None) -> list[Board]:
     """Return one board for each group of comparable records in the folders, or for the cells named."""
+    boards = []
+    for title, suite, measured in read_measured(stores, keys):
+        rows = tuple(replace(row, board=title) for row in _ranked(measured))
+        boards.append(Board(title, suite, rows))
+    return boards
+
+
+def read_measured(
+    stores: Sequence[Store], keys: Iterable[str] | None = None
+) -> Iterator[tuple[str, str, list[Measured]]]:
+    """Yield what `read_boards` ranks: each board's title, its suite, and its rows with their values."""
     groups: dict[tuple[str, str, str], list[Found]] = {}
     for pair in sorted(_whole_first(stores, keys), key=lambda pair: _place(pair[1])):
         cell = pair[1].definition
         title = f"{cell['suite']} v{cell['suite_version']}, {cell['data']['text']}, {cell['protocol']}"
         samples = f"{cell['n']} samples ({cell['samples'][:8]}), target={cell['target']}" if cell["explainer"] else ""
         groups.setdefault((title, content_key(cell["data"]), samples), []).append(pair)
-    boards = []
     for (title, data, samples), found in groups.items():
         several = sum(place[:2] == (title, data) and place[2] != "" for place in groups)
         if samples or not several:
@@ -88,9 +115,7 @@ def read_boards(stores: Sequence[Store], keys: Iterable[str] | None = None) -> l
             twins = {place[1] for place in groups if place[0] == title}
             title += f", data {data[:8]}" if len(twins) > 1 else ""
             title += f", {samples}" if samples else ""
-            rows = tuple(replace(row, board=title) for row in _rows(own))
-            boards.append(Board(title, found[0][1].definition["suite"], rows))
-    return boards
+            yield title, found[0][1].definition["suite"], _measured(own)
 
 
 def _whole_first(stores: Sequence[Store], keys: Iterable[str] | None) -> Iterator[Found]:
@@ -112,15 +137,15 @@ def _place(record: Record) -> tuple[str, str, int, str, str]:
     return cell["model"]["text"], explainer, cell["seed"], record.key, record.weights or ""
 
 
-def _rows(records: Sequence[Found]) -> tuple[Row, ...]:
-    """Pool seeds, estimate, rank."""
+def _measured(records: Sequence[Found]) -> list[Measured]:
+    """Pool seeds and estimate."""
     pools = _pools(records)
     shown = Counter((model, explainer) for model, explainer, _ in pools)
     metrics = [metric for _, record in records for metric in record.definition["metrics"]]
     measured = {(score["name"], content_key(metric)) for metric in metrics for score in metric["scores"]}
     meanings = Counter(name for name, _ in measured)
     bootstraps: dict[tuple[str, int, int], Bootstrap] = {}
-    made: list[tuple[Row, Estimate | None, str]] = []
+    made: list[Measured] = []
     for (model, explainer, identity), members in pools.items():
         mark = f"#{identity[:8]}" if shown[model, explainer] > 1 else ""
         names = {
@@ -137,7 +162,7 @@ def _rows(records: Sequence[Found]) -> tuple[Row, ...]:
             bootstraps[place] = Bootstrap(list(table["groups"]) * epochs, seeds=len(runs))
         labels = np.tile(np.asarray(table["labels"]), epochs)
         made += _cell_rows(runs, bootstraps[place], labels, names, meanings)
-    return _ranked(made)
+    return made
 
 
 def _pools(records: Sequence[Found]) -> dict[tuple[str, str, str], list[Found]]:
@@ -187,7 +212,7 @@ def _columns(runs: Sequence[Sequence[Record]], name: str) -> list[Any]:
 
 def _cell_rows(
     runs: list[list[Record]], bootstrap: Bootstrap, labels: Any, names: Json, meanings: Mapping[str, int]
-) -> Iterable[tuple[Row, Estimate | None, str]]:
+) -> Iterable[Measured]:
     members = [record for run in runs for record in run]
     cell = members[0].definition
     broken = next((record for record in members if record.status != "ok"), None)
@@ -221,11 +246,11 @@ def _cell_rows(
             }
             chance = score["chance"] if isinstance(score["chance"], (int, float)) else None
             if broken:
-                yield _without(facts, broken.status, broken.reason, chance), None, ""
+                yield Measured(_without(facts, broken.status, broken.reason, chance), None, "")
                 continue
             wanted = [f"score/{score['name']}"] + [f"chance/{score['name']}"] * (score["chance"] == "per_sample")
             if absent := [name for name in wanted for record in members if name not in record.arrays]:
-                yield _without(facts, "error", f"the records hold no {absent[0]}", chance), None, ""
+                yield Measured(_without(facts, "error", f"the records hold no {absent[0]}", chance), None, "")
                 continue
             columns = _columns(runs, f"score/{score['name']}")
             if score["aggregate"] == "auroc":
@@ -242,7 +267,7 @@ def _cell_rows(
                     reason = (
                         f"{found.n_scored} of {found.n} values are defined, but those of a seed, or of a class, are not"
                     )
-                yield _without(facts, "undefined", reason, chance), None, ""
+                yield Measured(_without(facts, "undefined", reason, chance), None, "")
                 continue
             row = Row(
                 **facts,
@@ -255,11 +280,12 @@ def _cell_rows(
                 status="ok",
             )
             # Only scores of one definition on the same samples are ranked against each other.
-            yield row, found, json.dumps([*same_samples, metric, score["name"]], sort_keys=True)
+            contest = json.dumps([*same_samples, metric, score["name"]], sort_keys=True)
+            yield Measured(row, found, contest)
     for name, reason in cell["missing"].items():
         facts = {**common, "metric": name, "family": "", "higher_is_better": None}
         whole = broken is not None and broken.status == "unsupported"
-        yield _without(facts, "unsupported", broken.reason if broken and whole else reason, None), None, ""
+        yield Measured(_without(facts, "unsupported", broken.reason if broken and whole else reason, None), None, "")
 
 
 def _of_defined(column: str, record: Record) -> Any:
@@ -274,22 +300,24 @@ def _without(facts: Json, status: str, reason: str, chance: float | None) -> Row
     )
 
 
-def _ranked(made: list[tuple[Row, Estimate | None, str]]) -> tuple[Row, ...]:
+def _ranked(made: Sequence[Measured]) -> tuple[Row, ...]:
+    """Rank within each contest and put the rows in order."""
     contests: dict[tuple[str, str], list[int]] = {}
-    for place, (row, found, definition) in enumerate(made):
-        if found is not None and row.explainer is not None and row.higher_is_better is not None:
-            contests.setdefault((row.model, definition), []).append(place)
+    for place, each in enumerate(made):
+        row = each.row
+        if each.estimate is not None and row.explainer is not None and row.higher_is_better is not None:
+            contests.setdefault((row.model, each.contest), []).append(place)
     rank: dict[int, int] = {}
     largest: dict[tuple[str, str], list[int]] = {}
     for (model, _), places in contests.items():
-        column = model, made[places[0]][0].metric
+        column = model, made[places[0]].row.metric
         largest[column] = max(largest.get(column, []), places, key=len)
     # Rows with other seeds than most cannot be paired with these; a rank among themselves would mislead.
     for places in largest.values():
-        estimates = [found for place in places if (found := made[place][1])]
-        higher = bool(made[places[0]][0].higher_is_better)
+        estimates = [found for place in places if (found := made[place].estimate)]
+        higher = bool(made[places[0]].row.higher_is_better)
         rank |= dict(zip(places, rank_groups(estimates, higher), strict=True))
-    rows = [Row(**{**asdict(row), "rank": rank.get(place)}) for place, (row, _, _) in enumerate(made)]
+    rows = [replace(each.row, rank=rank.get(place)) for place, each in enumerate(made)]
     # What is missing is written down by name; the order in which metrics were asked for stands with what is measured.
     asked = list(dict.fromkeys([row.metric for row in rows if row.family] + [row.metric for row in rows]))
     return tuple(sorted(rows, key=lambda row: (row.model, asked.index(row.metric), worth(row), row.explainer or "")))
