@@ -49,9 +49,19 @@ def food(root):
                 picture(root / split / name / f"{i}.png")
 
 
-MADE = {"mnist": mnist, "learning": mnist, "chestxray": nih, "food": food}
+def anole(root):
+    for split, n in (("train", 12), ("valid", 4), ("test", 6)):
+        for name in ("negative", "positive"):
+            for i in range(n):
+                picture(root / split / name / f"{i}.jpg")
+    for i in range(3):
+        picture(root / "masks" / "test" / "positive" / f"{i}.png", "L")
+
+
+MADE = {"mnist": mnist, "learning": mnist, "chestxray": nih, "food": food, "anole": anole}
 # Of a paper's own size a few steps would take minutes on a CPU.
 SMALLER = {"chestxray": ["data.size=64", "model=chestxray/resnet18"], "food": ["data.size=64"]}
+SMALLER["anole"] = ["data.size=64", "model=anole/vgg16"]  # published weights would be downloaded
 
 
 def test_every_suite_has_a_folder_here():
