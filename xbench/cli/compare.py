@@ -1,4 +1,4 @@
-"""``xbench compare``: are two explainers, or two classifiers, really different?"""
+"""``xbench compare`` and ``xbench trust``: are two explainers really different, and which metric is to be believed?"""
 
 import argparse
 from itertools import groupby
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the verb."""
+    """Add the verbs."""
     parser = verbs.add_parser(
         "compare",
         help="say whether two explainers, or two classifiers, are really different",
@@ -19,6 +19,17 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("b", metavar="B", help="another of the same kind")
     parser.add_argument("--metric", help="only these scores, separated by commas")
     parser.set_defaults(call=compare)
+    parser = verbs.add_parser(
+        "trust",
+        help="say which metric to believe: whose order of the explainers is the truth's",
+        description="Compare the order in which each metric puts the explainers with the order by a metric that knows the "
+        "truth, and with each other's.",
+    )
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="runs' folders")
+    parser.add_argument(
+        "--truth", metavar="METRIC", help="the score that knows the truth; default the suite's primary one"
+    )
+    parser.set_defaults(call=trust)
 
 
 def compare(arguments: argparse.Namespace) -> int:
@@ -40,3 +51,43 @@ def compare(arguments: argparse.Namespace) -> int:
             say("  {}: {:.3f} and {:.3f} ({})", one.metric, one.mean_a, one.mean_b, sign)
             say("    {}", one.sentence(arguments.a, arguments.b))
     return 0
+
+
+def trust(arguments: argparse.Namespace) -> int:
+    """Carry out ``xbench trust``."""
+    from xbench.api import run_folder
+    from xbench.cli.tables import say, simple_table
+    from xbench.store import Store
+    from xbench.trust import trust as trusted
+
+    runs = [run_folder(folder) for folder in arguments.folders]
+    keys = [key for own, _, _ in runs for key in own]
+    found = trusted([Store(folder) for folder in arguments.folders], arguments.truth or runs[0][1], keys)
+    for each in found:
+        say("{}, {}", each.board, each.model)
+        say("agreement with {} (Spearman's rho over explainers, controls left out)", each.truth)
+        rows = [
+            [pair.one, _signed(pair.rho), f"[{_signed(pair.low)}, {_signed(pair.high)}]", str(pair.explainers)]
+            for pair in each.with_truth
+        ]
+        simple_table(["score", "rho", "95 %", "explainers"], rows)
+        if each.between:
+            names = list(dict.fromkeys(name for pair in each.between for name in (pair.one, pair.other)))
+            value = {frozenset((pair.one, pair.other)): pair.rho for pair in each.between}
+            say("agreement between the others")
+            body = [
+                [
+                    name,
+                    *(
+                        _signed(value.get(frozenset((name, other)), float("nan"))) if name != other else ""
+                        for other in names
+                    ),
+                ]
+                for name in names
+            ]
+            simple_table(["", *names], body)
+    return 0
+
+
+def _signed(value: float) -> str:
+    return "" if value != value else f"{value:+.2f}"

@@ -1,0 +1,149 @@
+"""Which metric to believe: how far each metric orders the explainers as the truth does, and as each other metric does."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from xbench.errors import XbenchError, did_you_mean
+from xbench.leaderboard import Measured, read_measured
+from xbench.stats import LEVEL, Array
+from xbench.store import Store
+
+FEWEST = 4
+"""Explainers without which an order says nothing: three are in the same one in a sixth of all cases."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's rank correlation of two scores over explainers, better always up; controls do not count.
+
+    Attributes
+    ----------
+    one, other
+        Names of the scores.
+    rho, low, high
+        Of the explainers' means in [-1,1], ties sharing ranks, and the 95 % percentile interval over the resamples of the
+        samples that both scores have in common. NaN where all explainers score the same.
+    explainers
+        How many explainers both were measured of.
+    """
+
+    one: str
+    other: str
+    rho: float
+    low: float
+    high: float
+    explainers: int
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The agreements of one classifier's scores.
+
+    Attributes
+    ----------
+    board, model
+        Which table.
+    truth
+        The score that stands for the truth.
+    with_truth
+        Each other score's agreement with it, best first.
+    between
+        Agreements of all other pairs.
+    """
+
+    board: str
+    model: str
+    truth: str
+    with_truth: list[Agreement]
+    between: list[Agreement]
+
+
+def trust(stores: Sequence[Store], truth: str, keys: Sequence[str] | None = None) -> list[Trust]:
+    """Return how far scores agree, for each board and classifier on which the truth was measured.
+
+    Parameters
+    ----------
+    stores, keys
+        The runs' folders, and the cells to look at (None: all).
+    truth
+        A score that knows the truth, e.g. ``localisation_precision``.
+
+    Raises
+    ------
+    XbenchError
+        The truth was not measured, or of fewer than four explainers that are no controls.
+    """
+    found: list[Trust] = []
+    names: set[str] = set()
+    for board, _, measured in read_measured(stores, keys):
+        for model in dict.fromkeys(each.row.model for each in measured):
+            columns = _columns([each for each in measured if each.row.model == model])
+            names |= columns.keys()
+            if len(columns.get(truth, ())) >= FEWEST:
+                pairs = [agreement(*pair, columns) for pair in itertools.combinations(columns, 2)]
+                known = [pair for pair in pairs if pair.explainers >= FEWEST]
+                own = [_led(pair, truth) for pair in known if truth in (pair.one, pair.other)]
+                own.sort(key=lambda pair: -np.nan_to_num(pair.rho, nan=-2.0))
+                found.append(Trust(board, model, truth, own, [p for p in known if truth not in (p.one, p.other)]))
+    if not found:
+        if truth not in names:
+            raise XbenchError(
+                f"{truth!r} was not measured{did_you_mean(truth, names) or '; there are ' + ', '.join(sorted(names))}"
+            )
+        raise XbenchError(
+            f"{truth!r} was measured of fewer than {FEWEST} explainers that are no controls; no order to compare"
+        )
+    return found
+
+
+Columns = dict[str, dict[str, tuple[float, Array]]]
+
+
+def agreement(one: str, other: str, columns: Columns) -> Agreement:
+    """Return how far two scores agree; ``columns`` hold, by score and explainer, the mean and its resamples, better up."""
+    both = [name for name in columns[one] if name in columns[other]]
+    if len(both) < FEWEST:
+        return Agreement(one, other, float("nan"), float("nan"), float("nan"), len(both))
+    sides = [np.array([columns[score][name][0] for name in both])[:, None] for score in (one, other)]
+    draws = [np.stack([columns[score][name][1] for name in both]) for score in (one, other)]
+    rho = _spearman(*sides)[0]
+    resampled = _spearman(*draws)
+    known = resampled[~np.isnan(resampled)]
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(known, [tail, 100 - tail]) if len(known) else (np.nan, np.nan)
+    return Agreement(one, other, float(rho), float(low), float(high), len(both))
+
+
+def _columns(measured: Sequence[Measured]) -> Columns:
+    """Return by score the explainers' means and resamples, turned so that better is up; controls are left out."""
+    columns: Columns = {}
+    for each in measured:
+        row, found = each.row, each.estimate
+        if found is None or row.explainer is None or row.control or row.higher_is_better is None:
+            continue
+        sign = 1 if row.higher_is_better else -1
+        columns.setdefault(row.metric, {})[row.explainer] = sign * found.mean, sign * found.draws
+    return columns
+
+
+def _spearman(one: Array, other: Array) -> Array:
+    """Return [R]: Spearman's correlation over the rows of two [E,R]."""
+    ranks = [rankdata(side, axis=0) for side in (one, other)]
+    centred = [side - side.mean(axis=0) for side in ranks]
+    scale = np.sqrt((centred[0] ** 2).sum(axis=0) * (centred[1] ** 2).sum(axis=0))
+    top = (centred[0] * centred[1]).sum(axis=0)
+    rho: Array = np.divide(top, scale, out=np.full_like(top, np.nan), where=scale > 0)
+    # A resample in which an explainer has no value orders nothing.
+    rho[np.isnan(one).any(axis=0) | np.isnan(other).any(axis=0)] = np.nan
+    return rho
+
+
+def _led(pair: Agreement, truth: str) -> Agreement:
+    """Return the pair with the truth second."""
+    if pair.other == truth:
+        return pair
+    return Agreement(pair.other, truth, pair.rho, pair.low, pair.high, pair.explainers)
