@@ -21,8 +21,8 @@ from xbench.metrics.counterfactual import (
     cout,
     difference_mass,
     proximity,
-    spearman,
 )
+from xbench.metrics.ranks import spearman
 from xbench.metrics.translation import oracle_flip_rate, translation_controls, translation_flip_rate, validity
 from xbench.models import Model
 from xbench.perturb import step_counts

@@ -1,6 +1,6 @@
 """What a metric sees of one batch: model, samples, explanation, and what several metrics share, computed once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -15,6 +15,7 @@ from xbench.tensors import Batch, Explanation
 Order = Literal["morf", "lerf"]
 Wanted = tuple[Order, str, int]
 Polarity = Literal["signed", "positive", "non_contributing"]
+Explain = Callable[[Batch], Explanation]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,11 @@ class Backdrop:
         Class names in label order.
     oracle
         A classifier trained independently of the one explained, for metrics that declare ``uses=("oracle",)``.
+
+    Attributes
+    ----------
+    memo
+        What a metric computed of these samples whatever the explanation, under a name of its own with all parameters.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class Backdrop:
         self._clean = clean_logits
         self._fills: dict[str, Tensor] = {}
         self._filled: dict[str, Tensor] = {}
+        self.memo: dict[str, Tensor] = {}
 
     @property
     def clean_logits(self) -> Tensor:
@@ -128,6 +135,8 @@ class Scene:
         How the attribution is to be read.
     wanted
         The curves (order, fill, steps) that some metric will ask for: they are computed in one pass.
+    rebind
+        Builds the explainer on a model, for metrics that explain again.
     """
 
     def __init__(
@@ -136,6 +145,7 @@ class Scene:
         explanation: Explanation | None = None,
         polarity: Polarity = "signed",
         wanted: Sequence[Wanted] = (),
+        rebind: Callable[[Model], Explain] | None = None,
     ) -> None:
         self.backdrop = backdrop
         self.model, self.batch = backdrop.model, backdrop.batch
@@ -143,6 +153,18 @@ class Scene:
         self._explanation = explanation
         self._wanted = list(dict.fromkeys(wanted))
         self._curves: dict[Wanted, Curve] = {}
+        self._rebind = rebind
+
+    def rebind(self, model: Model) -> Explain:
+        """Return the explainer built on another model; it explains batches as the scene's own were explained."""
+        if self._rebind is None:
+            raise ValueError("there is no explainer to ask again, only its maps")
+        return self._rebind(model)
+
+    @cached_property
+    def explain(self) -> Explain:
+        """The explainer on the scene's own model."""
+        return self.rebind(self.model)
 
     @property
     def explanation(self) -> Explanation:

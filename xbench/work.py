@@ -26,7 +26,7 @@ from xbench.fits import FitContext, Recipe, load_fit, obtain_fit
 from xbench.metrics.cost import Meter
 from xbench.models import Model
 from xbench.plan import Job, Unit
-from xbench.scene import Backdrop, Scene
+from xbench.scene import Backdrop, Explain, Scene
 from xbench.seeds import stable_int
 from xbench.specs import ExplainerSpec, ModelSpec
 from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
@@ -240,19 +240,28 @@ class Worker:
     def _explained(self, job: Job, backdrop: Backdrop, meter: Meter, wanted: list[Any]) -> Scene:
         assert job.explainer is not None
         assert isinstance(job.explainer.spec, ExplainerSpec)
+        component, fit = job.explainer, job.explainer_fit
         if job.key not in self._explainers:
-            self._explainers[job.key] = self._explainer(job.explainer, job.explainer_fit, backdrop.model)
-        explainer = self._explainers[job.key]
-        given = backdrop.batch.clone()
-        # For explainers that draw from torch's own generator: a resumed run then draws the same.
-        torch.manual_seed(stable_int("explainer", job.key, given.sample_id[0]))
-        with meter.explaining(len(given)), torch.enable_grad():
-            found = explainer(given)
+            self._explainers[job.key] = self._explainer(component, fit, backdrop.model)
+
+        def explain(explainer: Callable[[Batch], object], batch: Batch) -> object:
+            # For explainers that draw from torch's own generator: a resumed run then draws the same.
+            torch.manual_seed(stable_int("explainer", job.key, batch.sample_id[0]))
+            with torch.enable_grad():
+                return explainer(batch.clone())
+
+        def rebind(model: Model) -> Explain:
+            known = model is backdrop.model
+            explainer = self._explainers[job.key] if known else self._explainer(component, fit, model)
+            return lambda batch: checked(explain(explainer, batch), batch)
+
+        with meter.explaining(len(backdrop.batch)):
+            found = explain(self._explainers[job.key], backdrop.batch)
         innermost = job.explainer
         while innermost.of:
             innermost = innermost.of
         assert isinstance(innermost.spec, ExplainerSpec)
-        return Scene(backdrop, checked(found, backdrop.batch), innermost.spec.polarity, wanted)
+        return Scene(backdrop, checked(found, backdrop.batch), innermost.spec.polarity, wanted, rebind)
 
     def _explainer(self, component: Component, fit: str | None, model: Model) -> Callable[[Batch], object]:
         extra: dict[str, Any] = {name: value for name, value in component.params.items() if name != "of"}

@@ -1,9 +1,10 @@
 """The harness's own metrics, declared through the same hook as a stranger's; the modules behind them import torch."""
 
+import math
 from typing import Any
 
 from xbench.hookspecs import hookimpl
-from xbench.specs import MetricSpec, ScoreSpec
+from xbench.specs import UNBOUNDED, MetricSpec, ScoreSpec
 
 _RISE = "Petsiuk, Das, Saenko: RISE. BMVC 2018"
 _FILLS = {"fill": ("zero", "mean", "blur", "noise")}
@@ -12,7 +13,18 @@ _FILLS = {"fill": ("zero", "mean", "blur", "noise")}
 @hookimpl
 def xbench_metrics() -> list[MetricSpec]:
     """Return the harness's metrics, family by family."""
-    return [*_classifier(), *_faithfulness(), *_localisation(), *_shortcut(), *_blankness(), *_translation()]
+    return [
+        *_classifier(),
+        *_faithfulness(),
+        *_localisation(),
+        *_complexity(),
+        *_robustness(),
+        *_randomisation(),
+        *_preservation(),
+        *_shortcut(),
+        *_blankness(),
+        *_translation(),
+    ]
 
 
 def _classifier() -> list[MetricSpec]:
@@ -67,6 +79,159 @@ def _faithfulness() -> list[MetricSpec]:
             summary="area under the target's probability while the most relevant pixels come first (LeRF backwards)",
             citation=_RISE,
         ),
+        MetricSpec(
+            name="srg",
+            version=1,
+            factory=f"{source}:srg",
+            params={"fill": "mean", "steps": 28},
+            choices=_FILLS,
+            scores=(
+                ScoreSpec(name="srg", higher_is_better=True, bounds=(-1, 1), chance=0.0),
+                ScoreSpec(name="lerf", higher_is_better=True),
+            ),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="area while the least relevant pixels go first (LeRF) less that while the most relevant do (MoRF)",
+            citation="Bluecher, Vielhaben, Strodthoff: Decoupling pixel flipping and occlusion strategy. TMLR 2024",
+        ),
+        MetricSpec(
+            name="normalised_area",
+            version=1,
+            factory=f"{source}:normalised_area",
+            params={"fill": "mean", "steps": 28, "least": 0.05},
+            choices=_FILLS,
+            scores=(
+                ScoreSpec(name="normalised_deletion", higher_is_better=False, bounds=UNBOUNDED),
+                ScoreSpec(name="normalised_insertion", higher_is_better=True, bounds=UNBOUNDED),
+                ScoreSpec(name="aopc", higher_is_better=True, bounds=(-1, 1)),
+            ),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="deletion and insertion between the fill's probability (0) and the image's (1); mean drop (AOPC)",
+            citation="Samek et al.: Evaluating the visualization of what a deep neural network has learned. TNNLS 2017",
+        ),
+        *_sampled(),
+    ]
+
+
+def _sampled() -> list[MetricSpec]:
+    source = "xbench.metrics.sampling"
+    return [
+        MetricSpec(
+            name="faithfulness_correlation",
+            version=1,
+            factory=f"{source}:faithfulness_correlation",
+            params={"runs": 50, "share": 0.15, "fill": "mean", "score": "prob"},
+            choices={**_FILLS, "score": ("prob", "logit")},
+            scores=(ScoreSpec(name="faithfulness_correlation", higher_is_better=True, bounds=(-1, 1), chance=0.0),),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="correlation, over random sets of pixels, of their attribution and of what filling them costs",
+            citation="Bhatt, Weller, Moura: Evaluating and aggregating feature-based model explanations. IJCAI 2020",
+        ),
+        MetricSpec(
+            name="infidelity",
+            version=1,
+            factory=f"{source}:infidelity",
+            params={"runs": 50, "noise": 0.1, "score": "prob"},
+            choices={"score": ("prob", "logit")},
+            scores=(ScoreSpec(name="infidelity", higher_is_better=False, chance="per_sample"),),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="what the best multiple of the map leaves unexplained of the changes that noise makes, 0 to 1",
+            citation="Yeh, Hsieh, Suggala, Inouye, Ravikumar: (In)fidelity and sensitivity of explanations. NeurIPS 2019",
+        ),
+    ]
+
+
+def _robustness() -> list[MetricSpec]:
+    source = "xbench.metrics.robustness"
+    return [
+        MetricSpec(
+            name="max_sensitivity",
+            version=1,
+            factory=f"{source}:max_sensitivity",
+            params={"radius": 0.02, "draws": 10},
+            scores=(ScoreSpec(name="max_sensitivity", higher_is_better=False, bounds=(0, math.inf)),),
+            family="robustness",
+            needs=("attribution",),
+            summary="how far the map moves, relative to its size, under the worst of `draws` noises of up to `radius`",
+            citation="Yeh, Hsieh, Suggala, Inouye, Ravikumar: (In)fidelity and sensitivity of explanations. NeurIPS 2019",
+        ),
+        MetricSpec(
+            name="shift_stability",
+            version=1,
+            factory=f"{source}:shift_stability",
+            params={"pixels": 2},
+            scores=(ScoreSpec(name="shift_stability", higher_is_better=True, bounds=(-1, 1)),),
+            family="robustness",
+            needs=("attribution",),
+            summary="whether the map moves with the image: rank correlation, mean over shifts of `pixels` in four directions",
+        ),
+    ]
+
+
+def _randomisation() -> list[MetricSpec]:
+    source = "xbench.metrics.randomisation"
+    return [
+        MetricSpec(
+            name="mprt",
+            version=1,
+            factory=f"{source}:mprt",
+            params={"steps": 0, "absolute": True},
+            scores=(
+                ScoreSpec(name="mprt", higher_is_better=False, bounds=(-1, 1), chance=0.0),
+                ScoreSpec(name="mprt_last", higher_is_better=False, bounds=(-1, 1), chance=0.0),
+            ),
+            family="randomisation",
+            needs=("attribution",),
+            summary="how like itself the map stays while layer after layer, the last first, forgets what it learnt",
+            citation="Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim: Sanity checks for saliency maps. NeurIPS 2018",
+        ),
+        MetricSpec(
+            name="efficient_mprt",
+            version=1,
+            factory=f"{source}:efficient_mprt",
+            scores=(ScoreSpec(name="efficient_mprt", higher_is_better=True, bounds=UNBOUNDED, chance=0.0),),
+            family="randomisation",
+            needs=("attribution",),
+            summary="how much more complex the map is when the whole network has forgotten what it learnt",
+            citation="Hedstroem, Weber, Lapuschkin, Hoehne: Sanity checks revisited. arXiv 2401.06465",
+        ),
+        MetricSpec(
+            name="random_logit",
+            version=1,
+            factory=f"{source}:random_logit",
+            params={"absolute": False},
+            scores=(ScoreSpec(name="random_logit", higher_is_better=False, bounds=(-1, 1)),),
+            family="randomisation",
+            needs=("attribution",),
+            summary="rank correlation of the map for the target and the map for another class",
+            citation="Sixt, Granz, Landgraf: When explanations lie. ICML 2020",
+        ),
+    ]
+
+
+def _complexity() -> list[MetricSpec]:
+    return [
+        MetricSpec(
+            name="complexity",
+            version=1,
+            factory="xbench.metrics.complexity:complexity",
+            params={"share": 0.05},
+            scores=(
+                ScoreSpec(name="sparseness", higher_is_better=True),
+                ScoreSpec(name="entropy", higher_is_better=False),
+                ScoreSpec(name="effective_complexity", higher_is_better=False),
+            ),
+            family="complexity",
+            needs=("attribution",),
+            summary="how few pixels hold the positive evidence: Gini index, entropy, share of pixels above `share` of the top",
+            citation=(
+                "Chalasani, Chen, Chowdhury, Wu, Jha: Concise explanations of neural networks using adversarial training. "
+                "ICML 2020; Bhatt, Weller, Moura. IJCAI 2020; Nguyen, Martinez. arXiv 2007.07584"
+            ),
+        ),
     ]
 
 
@@ -110,6 +275,84 @@ def _localisation() -> list[MetricSpec]:
             "mask",
             "share of the positive attribution inside the mask",
             "Arras, Osman, Samek: CLEVR-XAI. Information Fusion 2022 (relevance mass accuracy)",
+        ),
+        *_retrieval(),
+    ]
+
+
+def _retrieval() -> list[MetricSpec]:
+    def one(name: str, summary: str, chance: Any, citation: str = "", **other: Any) -> MetricSpec:
+        return MetricSpec(
+            name=name,
+            version=1,
+            factory=f"xbench.metrics.retrieval:{name}",
+            scores=(ScoreSpec(name=name, higher_is_better=True, chance=chance),),
+            family="localisation",
+            needs=("attribution", "mask"),
+            summary=summary,
+            citation=citation,
+            **other,
+        )
+
+    return [
+        one("average_precision", "area under precision over recall of the mask's pixels, all thresholds", "per_sample"),
+        one("mask_auroc", "probability that a pixel of the mask is above one outside", 0.5),
+        one(
+            "iou",
+            "overlap of the mask and the pixels above a threshold; a blank map scores 0",
+            None,
+            "Saporta et al.: Benchmarking saliency methods for chest X-ray interpretation. Nature Machine Intelligence 2022",
+            params={"threshold": "otsu"},
+            choices={"threshold": ("otsu", "half")},
+        ),
+    ]
+
+
+def _preservation() -> list[MetricSpec]:
+    source = "xbench.metrics.preservation"
+    study = "Ikeno, Hara, Washio: Highlighting non-contributing pixels for visual explanation of CNNs. JSAI 2018"
+    return [
+        MetricSpec(
+            name="preservation",
+            version=1,
+            factory=f"{source}:preservation",
+            params={"draws": 4, "steps": 10, "amplitude": 1.0},
+            scores=(
+                ScoreSpec(name="preservation_auc", higher_is_better=True),
+                ScoreSpec(name="preservation_reversed_auc", higher_is_better=False),
+                ScoreSpec(name="preservation_gap", higher_is_better=True, bounds=(-1, 1), chance=0.0),
+                ScoreSpec(name="preservation_drift", higher_is_better=False),
+            ),
+            family="preservation",
+            needs=("attribution",),
+            summary="how long the prediction survives noise on ever more pixels, those of least evidence first",
+            citation=study,
+        ),
+        MetricSpec(
+            name="background_precision",
+            version=1,
+            factory=f"{source}:background_precision",
+            scores=(ScoreSpec(name="background_precision", higher_is_better=True, chance="per_sample"),),
+            family="preservation",
+            needs=("attribution", "mask"),
+            summary="share of the k pixels of least evidence outside the mask, k = the number of pixels outside",
+            citation=study,
+        ),
+        MetricSpec(
+            name="noise_level",
+            version=1,
+            factory=f"{source}:noise_level",
+            scores=(
+                ScoreSpec(name="noise_objective", higher_is_better=False, bounds=UNBOUNDED),
+                ScoreSpec(name="noise_coverage", higher_is_better=None),
+                ScoreSpec(name="noise_violation", higher_is_better=False),
+                ScoreSpec(name="mask_agreement", higher_is_better=None, aggregate="rate"),
+                ScoreSpec(name="reference_gap", higher_is_better=None, bounds=UNBOUNDED),
+            ),
+            family="preservation",
+            needs=("attribution",),
+            summary="what an explainer that optimises noise reached: objective, coverage, violations, what its masks change",
+            citation=study,
         ),
     ]
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import xbench.perturb as perturb
 from xbench.metrics.localisation import scored
+from xbench.metrics.ranks import spearman
 from xbench.metrics.translation import sides, translated_image
 from xbench.scene import Curve, Scene
 
@@ -178,21 +179,6 @@ def cout(steps: int) -> Callable[[Scene], dict[str, Tensor | Curve]]:
         return {"cout": curve.area(), "cout.curve": curve}
 
     return measure
-
-
-def spearman(one: Tensor, other: Tensor) -> Tensor:
-    """Return [B] float64: Spearman's rank correlation of the rows of two [B,n], ties sharing ranks; NaN for a constant."""
-    first, second = (_mean_ranks(values) for values in (one, other))
-    first, second = (ranks - ranks.mean(dim=1, keepdim=True) for ranks in (first, second))
-    scale = (first.square().sum(dim=1) * second.square().sum(dim=1)).sqrt()
-    return torch.where(scale > 0, (first * second).sum(dim=1) / scale, float("nan"))
-
-
-def _mean_ranks(values: Tensor) -> Tensor:
-    """Return [B,n] float64: ranks from 1, tied values sharing the mean of theirs."""
-    ordered = values.sort(dim=1).values
-    below, upto = (torch.searchsorted(ordered, values.contiguous(), right=right) for right in (False, True))
-    return (below + upto + 1).double() / 2
 
 
 def _in_top(level: Tensor, k: int) -> Tensor:

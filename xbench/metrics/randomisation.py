@@ -1,0 +1,137 @@
+"""Does the map depend on what the network has learnt, and on the class that is explained?"""
+
+import copy
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xbench.metrics.ranks import spearman
+from xbench.models import Model
+from xbench.perturb import levels
+from xbench.scene import Curve, Scene
+from xbench.seeds import integers, stable_int
+
+Scores = dict[str, Tensor | Curve]
+Metric = Callable[[Scene], Scores]
+_BINS = 100
+
+
+def random_logit(absolute: bool) -> Metric:
+    """Return the metric: [B] Spearman's correlation in [-1,1] of the map for the target and for another class; less is better.
+
+    The other class is drawn from the sample's key. ``absolute``: of the maps' absolute values. NaN where a map is the same
+    everywhere. One explanation an image.
+
+    Source: Sixt, Granz, Landgraf, "When explanations lie", ICML 2020.
+    """
+
+    def measure(scene: Scene) -> Scores:
+        batch, classes = scene.batch, scene.backdrop.clean_logits.shape[1]
+        step = integers(batch.keys, "random_logit", ()) % max(1, classes - 1)
+        other = scene.explain(batch.with_target((batch.target + 1 + step) % classes)).attribution
+        maps = (scene.explanation.attribution, other)
+        return {"random_logit": _similarity(*maps, absolute)}
+
+    return measure
+
+
+def mprt(steps: int, absolute: bool) -> Metric:
+    """Return the metric: how like the map stays to itself while layer after layer, the last first, gets fresh weights.
+
+    ``mprt`` [B] is the mean over the stages of Spearman's correlation in [-1,1] of the map with that of the untouched
+    network, whose own correlation of 1 does not count; ``mprt_last`` that when all layers are fresh; ``mprt.curve`` by
+    the share of layers. Less is better: a map that stays the same does not show what was learnt. A blank map of a fresh
+    network is like nothing: its correlation counts 0. NaN where the map of the untouched network is blank.
+
+    Parameters
+    ----------
+    steps
+        Stages at which the map is looked at, evenly spread over the layers; 0: after every layer.
+    absolute
+        Compare the maps' absolute values (Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim, NeurIPS 2018, do both).
+
+    Notes
+    -----
+    A layer is a module with ``reset_parameters``; batch normalisation forgets its statistics too. Fresh weights are drawn
+    from the layer's name, so that they are the same for every explainer and batch.
+    """
+    if steps < 0:
+        raise ValueError(f"steps={steps}: 0 or more are needed")
+
+    def measure(scene: Scene) -> Scores:
+        clean, found, shares = scene.explanation.attribution, [], []
+        for share, model in _cascade(scene.model, steps):
+            other = scene.rebind(model)(scene.batch).attribution
+            similar = _similarity(clean, other, absolute)
+            found.append(torch.where(_flat(other), 0.0, similar))
+            shares.append(share)
+        like = torch.stack(found, dim=1).masked_fill(_flat(clean)[:, None], float("nan"))
+        whole = torch.cat([torch.ones_like(like[:, :1]), like], dim=1)
+        x = torch.tensor([0.0, *shares], dtype=torch.float64, device=like.device)
+        return {"mprt": like.mean(dim=1), "mprt_last": like[:, -1], "mprt.curve": Curve(x, whole)}
+
+    return measure
+
+
+def efficient_mprt() -> Metric:
+    """Return the metric: [B] how much more complex the map is under fresh weights, (H(fresh) - H) / H; more is better.
+
+    H is the entropy of a histogram of the map's absolute values, of 100 bins from the least to the highest. What is learnt
+    should show as order: a score of 0 or less is a map as ordered without. NaN where the map is blank.
+
+    Source: Hedstroem, Weber, Lapuschkin, Hoehne, "Sanity checks revisited", arXiv 2401.06465.
+    """
+
+    def measure(scene: Scene) -> Scores:
+        *_, (_, model) = _cascade(scene.model, 1)
+        fresh = _histogram_entropy(scene.rebind(model)(scene.batch).attribution)
+        own = _histogram_entropy(scene.explanation.attribution)
+        return {"efficient_mprt": ((fresh - own) / own).masked_fill(own <= 0, float("nan"))}
+
+    return measure
+
+
+def _cascade(model: Model, steps: int) -> Iterator[tuple[float, Model]]:
+    """Yield (share of fresh layers, network), the last layers first; the network given is left alone."""
+    module = copy.deepcopy(model.module)
+    layers = [(name, layer) for name, layer in module.named_modules() if _own_weights(layer)][::-1]
+    if not layers:
+        raise ValueError("the network has no layer whose weights could be drawn afresh")
+    stages = set(range(1, len(layers) + 1))
+    if steps:
+        stages = set(np.unique(np.linspace(0, len(layers), steps + 1).round().astype(int))[1:].tolist())
+    for count, (name, layer) in enumerate(layers, start=1):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stable_int("mprt", name))
+            reset: Callable[[], None] = layer.reset_parameters
+            reset()
+        if count in stages:
+            yield count / len(layers), Model(module, model.link, model.batch_size)
+
+
+def _own_weights(layer: nn.Module) -> bool:
+    return callable(getattr(layer, "reset_parameters", None)) and next(layer.parameters(), None) is not None
+
+
+def _similarity(one: Tensor, other: Tensor, absolute: bool) -> Tensor:
+    first, second = (levels(side.abs() if absolute else side) for side in (one, other))
+    return spearman(first, second)
+
+
+def _flat(maps: Tensor) -> Tensor:
+    level = levels(maps)
+    return (level == level[:, :1]).all(dim=1)
+
+
+def _histogram_entropy(maps: Tensor) -> Tensor:
+    """Return [B] float64: the entropy in nats of 100 equal bins of |map|; 0 for a blank one."""
+    value = maps.flatten(1).abs().double()
+    low, high = value.amin(dim=1, keepdim=True), value.amax(dim=1, keepdim=True)
+    extent = high - low
+    place = ((value - low) / extent.where(extent > 0, torch.ones_like(extent)) * _BINS).long().clamp(max=_BINS - 1)
+    counts = torch.zeros(len(value), _BINS, dtype=torch.float64, device=value.device)
+    counts.scatter_add_(1, place, torch.ones_like(value))
+    share = counts / value.shape[1]
+    return -torch.where(share > 0, share * share.log(), 0.0).sum(dim=1)

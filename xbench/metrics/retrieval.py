@@ -1,0 +1,91 @@
+"""Does the map find the object's pixels? Thresholds of all heights, or one: precision and recall, ROC, overlap."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from xbench.metrics.localisation import object_mask, scored
+from xbench.metrics.ranks import mean_ranks
+from xbench.scene import Scene
+
+Scores = dict[str, Tensor]
+Metric = Callable[[Scene], Scores]
+_BINS = 256
+
+
+def average_precision() -> Metric:
+    """Return the metric: [B] area under precision over recall of the pixels, mask = positive; chance k/n.
+
+    Pixels of one level enter together, as in scikit-learn, so that no order of ties counts; a blank map scores k/n.
+    """
+    return lambda scene: scored(scene, "average_precision", object_mask(scene), _average_precision)
+
+
+def mask_auroc() -> Metric:
+    """Return the metric: [B] P(a mask pixel is above one outside) + P(equal) / 2; NaN where the mask is empty or all.
+
+    ``mask_auroc.chance`` is .5. A map and any increasing function of it score the same.
+    """
+
+    def measure(scene: Scene) -> Scores:
+        mask = object_mask(scene)
+        k, n = mask.sum(dim=1), mask.shape[1]
+        pairs = (k * (n - k)).double()
+        found = ((mean_ranks(scene.levels) * mask).sum(dim=1) - k * (k + 1) / 2) / pairs
+        return {"mask_auroc": found.masked_fill(pairs == 0, float("nan"))}
+
+    return measure
+
+
+def iou(threshold: Literal["otsu", "half"]) -> Metric:
+    """Return the metric: [B] intersection over union of the mask and the pixels above a threshold.
+
+    Parameters
+    ----------
+    threshold
+        ``otsu``: that of Otsu (1979) on the positive evidence in 256 equal steps from its least to its highest, as
+        CheXlocalize segments maps. ``half``: half the highest.
+
+    Notes
+    -----
+    A blank map has no pixel above a threshold and scores 0, where CheXlocalize by default leaves the image out.
+    """
+
+    def measure(scene: Scene) -> Scores:
+        mask, value = object_mask(scene), scene.positive
+        low, high = value.amin(dim=1, keepdim=True), value.amax(dim=1, keepdim=True)
+        extent = high - low
+        if threshold == "half":
+            above = value >= high / 2
+        else:
+            grey = ((value - low) / extent.where(extent > 0, torch.ones_like(extent)) * (_BINS - 1)).round().long()
+            above = grey > _otsu(grey)[:, None]
+        above = above & (extent > 0)
+        both, either = (above & mask).sum(dim=1), (above | mask).sum(dim=1)
+        found = both.double() / either.clamp(min=1)
+        return {"iou": found.masked_fill(~mask.any(dim=1), float("nan"))}
+
+    return measure
+
+
+def _average_precision(scene: Scene, mask: Tensor) -> Tensor:
+    ordered, order = scene.levels.sort(dim=1, descending=True)
+    hit = mask.gather(1, order).double()
+    hits = hit.cumsum(dim=1)
+    # The last place of each level, where all pixels of that level have entered.
+    last = torch.searchsorted(-ordered, -ordered, right=True) - 1
+    precision = hits.gather(1, last) / (last + 1)
+    return (hit * precision).sum(dim=1) / mask.sum(dim=1)
+
+
+def _otsu(grey: Tensor) -> Tensor:
+    """Return [B]: the level that parts whole levels [B,n] in 0 .. 255 with the largest variance between the two sides."""
+    counts = torch.zeros(len(grey), _BINS, dtype=torch.float64, device=grey.device)
+    counts.scatter_add_(1, grey, torch.ones_like(grey, dtype=torch.float64))
+    share = counts / grey.shape[1]
+    levels = torch.arange(_BINS, dtype=torch.float64, device=grey.device)
+    weight, mean = share.cumsum(dim=1), (share * levels).cumsum(dim=1)
+    spread = (mean[:, -1:] * weight - mean) ** 2 / (weight * (1 - weight)).clamp(min=1e-12)
+    return spread.argmax(dim=1)

@@ -1,0 +1,104 @@
+"""Does the map stay the same where nothing of meaning changes: a little noise, a shift of the image?"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from xbench.metrics.ranks import spearman
+from xbench.scene import Scene
+from xbench.seeds import uniform
+from xbench.tensors import Batch
+
+Scores = dict[str, Tensor]
+Metric = Callable[[Scene], Scores]
+
+
+def max_sensitivity(radius: float, draws: int) -> Metric:
+    """Return the metric: [B] the largest |Phi(x + d) - Phi(x)| / |Phi(x)| over random d, less is better.
+
+    d is uniform on [-radius, radius] at every pixel and channel; x + d is cut to [0,1]; norms are Euclidean over the raw map,
+    the target stays. NaN where the map is all 0. ``draws`` explanations an image; the explainer's own noise is the same in all.
+
+    Source: Yeh, Hsieh, Suggala, Inouye, Ravikumar, NeurIPS 2019, by samples and relative, as in Captum.
+
+    Raises
+    ------
+    ValueError
+        The radius is not above 0, or there is no draw.
+    """
+    if not radius > 0:
+        raise ValueError(f"radius={radius}: a radius above 0 is needed, in units of the image's range [0,1]")
+    if draws < 1:
+        raise ValueError(f"draws={draws}: at least one is needed")
+
+    def measure(scene: Scene) -> Scores:
+        batch, clean = scene.batch, scene.explanation.attribution.flatten(1).double()
+        size, moved = clean.norm(dim=1), []
+        for draw in range(draws):
+            noise = uniform(batch.keys, "sensitivity", batch.image.shape[1:], draw) * 2 - 1
+            image = (batch.image + radius * noise.to(batch.image)).clamp(0, 1)
+            other = scene.explain(replace(batch, image=image)).attribution.flatten(1).double()
+            moved.append((other - clean).norm(dim=1))
+        worst = torch.stack(moved).amax(dim=0) / size
+        return {"max_sensitivity": worst.masked_fill(size == 0, float("nan"))}
+
+    return measure
+
+
+def shift_stability(pixels: int) -> Metric:
+    """Return the metric: [B] does the map move with the image? Spearman's correlation in [-1,1], mean over four shifts.
+
+    The image, and all truth beside it, is moved by ``pixels`` up, down, left and right, its border repeated; the map of the
+    moved image is compared with the moved map where both see the image. NaN where a map is the same everywhere.
+
+    Raises
+    ------
+    ValueError
+        The shift is not 1 or more; or, raised by the metric, it leaves less than half of the image in view.
+    """
+    if pixels < 1:
+        raise ValueError(f"pixels={pixels}: a shift of 1 or more is needed")
+
+    def measure(scene: Scene) -> Scores:
+        height, width = scene.batch.image.shape[2:]
+        if 2 * pixels > min(height, width):
+            raise ValueError(f"pixels={pixels} moves images of {height} x {width} half out of view; less is needed")
+        found = []
+        for down, right in ((pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)):
+            other = scene.explain(_moved(scene.batch, down, right)).attribution
+            here = scene.explanation.attribution[
+                :, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)
+            ]
+            there = other[:, max(0, down) : height - max(0, -down), max(0, right) : width - max(0, -right)]
+            found.append(spearman(here.flatten(1), there.flatten(1)))
+        return {"shift_stability": torch.stack(found).mean(dim=0)}
+
+    return measure
+
+
+def _moved(batch: Batch, down: int, right: int) -> Batch:
+    """Return the samples moved by whole pixels, their borders repeated."""
+    height, width = batch.image.shape[2:]
+    room = (max(0, right), max(0, -right), max(0, down), max(0, -down))
+
+    def move(image: Tensor | None) -> Tensor | None:
+        if image is None:
+            return None
+        four = image if image.ndim == 4 else image[:, None]
+        wide = F.pad(four.float(), room, mode="replicate")
+        part = wide[:, :, max(0, -down) : max(0, -down) + height, max(0, -right) : max(0, -right) + width]
+        return (part if image.ndim == 4 else part[:, 0]).to(image.dtype)
+
+    image = move(batch.image)
+    assert image is not None
+    return replace(
+        batch,
+        image=image,
+        mask=move(batch.mask),
+        counterfactual=move(batch.counterfactual),
+        shortcut=move(batch.shortcut),
+        swapped=move(batch.swapped),
+    )
