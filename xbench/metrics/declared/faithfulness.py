@@ -1,0 +1,99 @@
+"""Metrics, declared: does the output follow the pixels that the map calls relevant?"""
+
+from xbench.specs import UNBOUNDED, MetricSpec, ScoreSpec
+
+_RISE = "Petsiuk, Das, Saenko: RISE. BMVC 2018"
+_FILLS = {"fill": ("zero", "mean", "blur", "noise")}
+
+
+def specs() -> list[MetricSpec]:
+    """Return the family's metrics."""
+    source = "xbench.metrics.faithfulness"
+    return [
+        MetricSpec(
+            name="deletion",
+            version=1,
+            factory=f"{source}:deletion",
+            params={"fill": "mean", "steps": 28},
+            choices=_FILLS,
+            scores=(ScoreSpec(name="deletion", higher_is_better=False),),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="area under the target's probability while the most relevant pixels go first (MoRF)",
+            citation=_RISE,
+        ),
+        MetricSpec(
+            name="insertion",
+            version=1,
+            factory=f"{source}:insertion",
+            params={"fill": "blur", "steps": 28},
+            choices=_FILLS,
+            scores=(ScoreSpec(name="insertion", higher_is_better=True),),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="area under the target's probability while the most relevant pixels come first (LeRF backwards)",
+            citation=_RISE,
+        ),
+        MetricSpec(
+            name="srg",
+            version=1,
+            factory=f"{source}:srg",
+            params={"fill": "mean", "steps": 28},
+            choices=_FILLS,
+            scores=(
+                ScoreSpec(name="srg", higher_is_better=True, bounds=(-1, 1), chance=0.0),
+                ScoreSpec(name="lerf", higher_is_better=True),
+            ),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="area while the least relevant pixels go first (LeRF) less that while the most relevant do (MoRF)",
+            citation="Bluecher, Vielhaben, Strodthoff: Decoupling pixel flipping and occlusion strategy. TMLR 2024",
+        ),
+        MetricSpec(
+            name="normalised_area",
+            version=1,
+            factory=f"{source}:normalised_area",
+            params={"fill": "mean", "steps": 28, "least": 0.05},
+            choices=_FILLS,
+            scores=(
+                ScoreSpec(name="normalised_deletion", higher_is_better=False, bounds=UNBOUNDED),
+                ScoreSpec(name="normalised_insertion", higher_is_better=True, bounds=UNBOUNDED),
+                ScoreSpec(name="aopc", higher_is_better=True, bounds=(-1, 1)),
+            ),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="deletion and insertion between the fill's probability (0) and the image's (1); mean drop (AOPC)",
+            citation="Samek et al.: Evaluating the visualization of what a deep neural network has learned. TNNLS 2017",
+        ),
+        *_sampled(),
+    ]
+
+
+def _sampled() -> list[MetricSpec]:
+    source = "xbench.metrics.sampling"
+    return [
+        MetricSpec(
+            name="faithfulness_correlation",
+            version=1,
+            factory=f"{source}:faithfulness_correlation",
+            params={"runs": 50, "share": 0.15, "fill": "mean", "score": "prob"},
+            choices={**_FILLS, "score": ("prob", "logit")},
+            scores=(ScoreSpec(name="faithfulness_correlation", higher_is_better=True, bounds=(-1, 1), chance=0.0),),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="correlation, over random sets of pixels, of their attribution and of what filling them costs",
+            citation="Bhatt, Weller, Moura: Evaluating and aggregating feature-based model explanations. IJCAI 2020",
+        ),
+        MetricSpec(
+            name="infidelity",
+            version=1,
+            factory=f"{source}:infidelity",
+            params={"runs": 50, "noise": 0.1, "score": "prob"},
+            choices={"score": ("prob", "logit")},
+            scores=(ScoreSpec(name="infidelity", higher_is_better=False, chance="per_sample"),),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="what the best multiple of the map leaves unexplained of the changes that noise makes, 0 to 1",
+            citation="Yeh, Hsieh, Suggala, Inouye, Ravikumar: (In)fidelity and sensitivity of explanations. NeurIPS 2019",
+        ),
+    ]

@@ -1,0 +1,79 @@
+"""Metrics, declared: does the map lie on the object?"""
+
+from typing import Any
+
+from xbench.specs import MetricSpec, ScoreSpec
+
+
+def specs() -> list[MetricSpec]:
+    """Return the family's metrics."""
+    source = "xbench.metrics.localisation"
+
+    def one(name: str, needs: str, summary: str, citation: str = "", **params: float) -> MetricSpec:
+        return MetricSpec(
+            name=name,
+            version=1,
+            factory=f"{source}:{name}",
+            params=params,
+            scores=(ScoreSpec(name=name, higher_is_better=True, chance="per_sample"),),
+            family="localisation",
+            needs=("attribution", needs),
+            summary=summary,
+            citation=citation,
+        )
+
+    return [
+        one(
+            "localisation_precision",
+            "mask",
+            "share of the k highest pixels inside the mask, k = the mask's area",
+            "Arras, Osman, Samek: CLEVR-XAI. Information Fusion 2022 (relevance rank accuracy)",
+        ),
+        one(
+            "difference_precision",
+            "counterfactual",
+            "share of the k highest pixels where the exact counterfactual differs, k = the number of those",
+        ),
+        one(
+            "pointing_game",
+            "mask",
+            "whether the highest pixel lies in the mask (or within `tolerance` pixels of it)",
+            "Zhang, Lin, Brandt, Shen, Sclaroff: Top-down neural attention by excitation backprop. ECCV 2016",
+            tolerance=0.0,
+        ),
+        one(
+            "relevance_mass",
+            "mask",
+            "share of the positive attribution inside the mask",
+            "Arras, Osman, Samek: CLEVR-XAI. Information Fusion 2022 (relevance mass accuracy)",
+        ),
+        *_retrieval(),
+    ]
+
+
+def _retrieval() -> list[MetricSpec]:
+    def one(name: str, summary: str, chance: Any, citation: str = "", **other: Any) -> MetricSpec:
+        return MetricSpec(
+            name=name,
+            version=1,
+            factory=f"xbench.metrics.retrieval:{name}",
+            scores=(ScoreSpec(name=name, higher_is_better=True, chance=chance),),
+            family="localisation",
+            needs=("attribution", "mask"),
+            summary=summary,
+            citation=citation,
+            **other,
+        )
+
+    return [
+        one("average_precision", "area under precision over recall of the mask's pixels, all thresholds", "per_sample"),
+        one("mask_auroc", "probability that a pixel of the mask is above one outside", 0.5),
+        one(
+            "iou",
+            "overlap of the mask and the pixels above a threshold; a blank map scores 0",
+            None,
+            "Saporta et al.: Benchmarking saliency methods for chest X-ray interpretation. Nature Machine Intelligence 2022",
+            params={"threshold": "otsu"},
+            choices={"threshold": ("otsu", "half")},
+        ),
+    ]
