@@ -135,7 +135,7 @@ class Recorded:
     needs_masks = True
 
     def __init__(self):
-        self.monitors, self.masks = {}, []
+        self.monitors, self.masks, self.progress = {}, [], 0.0
 
     def __call__(self, module, image, label, mask, classification):
         self.masks.append((image, mask))

@@ -31,11 +31,14 @@ class Objective(Protocol):
     ----------
     needs_masks
         Whether it is called with masks where the data have some.
+    progress
+        The share of the training that is behind, set before every step.
     monitors
         Scalars of the last step by name; their means over each epoch are noted beside the weights.
     """
 
     needs_masks: bool
+    progress: float
     monitors: Mapping[str, Tensor]
 
     def __call__(

@@ -130,6 +130,7 @@ def train_classifier(
             if objective:
                 if other is not None and share < 0.5:
                     label, mask = label[other], None if mask is None else mask[other]
+                objective.progress = (epoch * steps + step) / (epochs * steps)
                 value = objective(module, image, label, mask, classification)
                 for name, seen in objective.monitors.items():
                     monitors[name] = monitors.get(name, torch.zeros((), device=device)) + seen.detach() / steps

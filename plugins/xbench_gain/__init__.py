@@ -1,0 +1,76 @@
+"""GAIN: classifiers trained to look at all that speaks for a class, and their attention as an explanation."""
+
+from xbench.hookspecs import hookimpl
+from xbench.specs import ExplainerSpec, ModelSpec, Param
+
+_PAPER = "Li, Wu, Peng, Ernst, Fu: Tell me where to look: guided attention inference network. CVPR 2018"
+_SOURCE = f"{_PAPER}; Tomono, Nobuhara, Kawai: Deep learning based on GAIN for mimesis (in Japanese)"
+_PARAMS: dict[str, Param] = {
+    "of": None,
+    "alpha": 1.0,
+    "sigma": 0.5,
+    "omega": 10.0,
+    "am": "prob",
+    "normalise": "sample",
+    "detach_weights": False,
+    "layer": "",
+    "fill": "mean",
+    "classes": "label",
+    "warmup": 0.2,
+    "blanks": "skip",
+    "tolerance": 0.0,
+}
+_CHOICES: dict[str, tuple[Param, ...]] = {
+    "am": ("prob", "logit"),
+    "normalise": ("sample", "none"),
+    "fill": ("mean", "black"),
+    "classes": ("label", "positive"),
+    "blanks": ("skip", "keep"),
+}
+
+
+@hookimpl
+def xbench_models() -> list[ModelSpec]:
+    """Return the two ways of training."""
+    factory, fit = "xbench_gain.models:gain", "xbench_gain.models:fit_gain"
+    return [
+        ModelSpec(
+            name="self",
+            version=1,
+            factory=factory,
+            fit=fit,
+            params=_PARAMS,
+            choices=_CHOICES,
+            wraps=True,
+            summary="another classifier, trained so that nothing of the class is left where its own attention is erased",
+            citation=_SOURCE,
+        ),
+        ModelSpec(
+            name="ext",
+            version=1,
+            factory=factory,
+            fit=fit,
+            params={**_PARAMS, "omega_ext": 10.0},
+            choices=_CHOICES,
+            wraps=True,
+            summary="the same, and so that its attention is the mask where a sample has one",
+            citation=_PAPER,
+        ),
+    ]
+
+
+@hookimpl
+def xbench_explainers() -> list[ExplainerSpec]:
+    """Return the attention."""
+    return [
+        ExplainerSpec(
+            name="attention",
+            version=1,
+            factory="xbench_gain.explainer:attention",
+            params={"sigma": 0.5, "omega": 10.0, "layer": ""},
+            polarity="positive",
+            needs=("gradients", "conv_layer"),
+            summary="the map that GAIN trains, which is Grad-CAM's; on contact sheets what its soft mask cuts out",
+            citation=_PAPER,
+        ),
+    ]
