@@ -10,6 +10,7 @@ import textwrap
 import pytest
 
 from xbench.cli import main
+from xbench.plugins import discover
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -183,6 +184,17 @@ def test_export_averages_to_the_table(folder, tmp_path):
 def test_every_kind_can_be_listed(kind, capsys):
     assert main(["list", kind]) == 0
     assert len(capsys.readouterr().out.splitlines()) > 1
+
+
+def test_metrics_are_listed_score_by_score_with_what_is_needed_to_read_them(capsys):
+    assert main(["list", "metrics", "infidelity"]) == 0
+    assert "infidelity  faithfulness  infidelity  less    0..1   by sample" in capsys.readouterr().out
+    assert main(["list", "metrics"]) == 0
+    specs = discover().of_kind("metric").values()
+    text = capsys.readouterr().out
+    assert all(score.name in text for spec in specs for score in spec.scores)
+    assert len({spec.family for spec in specs} - {"fake"}) >= 9
+    assert sum(len(spec.scores) for spec in specs) >= 40
 
 
 def test_list_takes_a_pattern(capsys):

@@ -1,11 +1,12 @@
 """``xbench list``: what is installed."""
 
 import argparse
+import math
 
 from xbench.errors import XbenchError
 from xbench.plugins import Registry, discover
 from xbench.refs import matching
-from xbench.specs import Spec
+from xbench.specs import MetricSpec, Spec
 
 _KINDS = ("explainers", "models", "datasets", "metrics", "suites", "executors", "plugins")
 
@@ -34,6 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise XbenchError(f"no {kind} matches {arguments.pattern!r} (xbench list {arguments.kind})")
     if kind == "suite":
         simple_table(["suite", "title", "explainers", "file"], [_suite_row(registry, name) for name in names])
+    elif kind == "metric":
+        header = ["metric", "family", "score", "better", "range", "chance", "parameters", ""]
+        simple_table(header, [row for name in names for row in _metric_rows(found[name])])
     else:
         simple_table([kind, "parameters", ""], [[name, _params(found[name]), found[name].summary] for name in names])
     for (of_kind, _), reason in registry.disabled.items():
@@ -44,6 +48,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _params(spec: Spec) -> str:
     return ",".join(f"{name}={'none' if value is None else value}" for name, value in spec.params.items())
+
+
+def _metric_rows(spec: Spec) -> list[list[str]]:
+    """Return a line a score; what is true of the whole metric stands in the first."""
+    assert isinstance(spec, MetricSpec)
+    rows: list[list[str]] = []
+    for score in spec.scores:
+        low, high = ("" if math.isinf(end) else f"{end:g}" for end in score.bounds)
+        better = {True: "more", False: "less", None: ""}[score.higher_is_better]
+        known = isinstance(score.chance, (int, float))
+        chance = f"{score.chance:g}" if known else "by sample" if score.chance else ""
+        whole = ["", ""] if rows else [spec.name, spec.family]
+        tail = ["", ""] if rows else [_params(spec), spec.summary]
+        rows.append([*whole, score.name, better, f"{low}..{high}", chance, *tail])
+    return rows
 
 
 def _suite_row(registry: Registry, name: str) -> list[str]:
