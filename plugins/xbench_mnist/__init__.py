@@ -43,4 +43,14 @@ def xbench_models() -> list[ModelSpec]:
             summary="two convolutions and two dense layers (table 1 of the source)",
             citation="Sakai, Takenaka: Visualization of learning process for convolution neural network. JSAI 2019",
         ),
+        ModelSpec(
+            name="s1",
+            version=1,
+            factory="xbench_mnist.models:s1",
+            fit="xbench_mnist.models:fit_s1",
+            params={"epochs": 24, "samples_per_epoch": 10_000},
+            datasets=("mnist/*",),
+            summary="two convolutions and a dense layer, each with its ReLU (the source's three-layer network; sizes are ours)",
+            citation="Ikeno, Hara, Washio: Highlighting non-contributing pixels for visual explanation of CNNs. JSAI 2018",
+        ),
     ]

@@ -15,7 +15,7 @@ from xbench.fits import FitContext
 from xbench.models import Model
 from xbench_mnist.datasets import digits, mnist
 from xbench_mnist.idx import NAMES, find_idx, read_idx
-from xbench_mnist.models import ACTIVATIONS, fit_s2, s2, sigmoid_loss, sigmoid_softmax_loss
+from xbench_mnist.models import ACTIVATIONS, fit_s1, fit_s2, s1, s2, sigmoid_loss, sigmoid_softmax_loss
 
 SPLITS = ("train", "valid", "test")
 CLASSES = tuple("0123456789")
@@ -280,6 +280,40 @@ def test_s2_fits_other_shapes_and_refuses_too_small_ones():
         net((1, 5, 28))
     with pytest.raises(ValueError, match="no head 'tanh'"):
         net(head="tanh")
+
+
+def test_s1_has_three_layers_each_with_a_relu_of_its_own():
+    image, shapes = torch.rand(2, 1, 28, 28), {}
+    model = s1((1, 28, 28), CLASSES, epochs=1, samples_per_epoch=100).eval()
+    for name, module in model.named_children():
+        image = module(image)
+        shapes[name] = tuple(image.shape[1:])
+    assert shapes["relu1"] == (8, 24, 24)
+    assert shapes["relu2"] == (16, 8, 8)
+    assert shapes["relu3"] == (128,)
+    assert shapes["dense2"] == (10,)
+    assert [type(module) for module in model].count(torch.nn.ReLU) == 3
+    assert Model(model).default_layer(torch.rand(1, 1, 28, 28)) == "relu2"
+
+
+def test_s1_fits_other_shapes_and_refuses_too_small_ones():
+    assert s1((3, 17, 30), ("a", "b"), epochs=1, samples_per_epoch=1)(torch.rand(2, 3, 17, 30)).shape == (2, 2)
+    assert s1((1, 16, 16), CLASSES, epochs=1, samples_per_epoch=1)(torch.rand(1, 1, 16, 16)).shape == (1, 10)
+    with pytest.raises(ValueError, match="at least 16 x 16 pixels; these have 15 x 28"):
+        s1((1, 15, 28), CLASSES, epochs=1, samples_per_epoch=1)
+
+
+def test_s1_learns_the_digits(tmp_path):
+    data = digits(None)
+    train, valid, test = (data.index(split) for split in SPLITS)
+    torch.manual_seed(0)
+    module = s1(train.shape, train.classes, epochs=4, samples_per_epoch=10_000)
+    params = {"epochs": 4, "samples_per_epoch": 10_000}
+    context = FitContext(data, train, valid, params, 0, torch.device("cpu"), tmp_path, lambda *_: None, module)
+    module.load_state_dict(fit_s1(context))
+    with torch.no_grad():
+        right = module.eval()(torch.as_tensor(data.load(test.ids).image)).argmax(1) == torch.as_tensor(test.labels)
+    assert right.float().mean() > 0.9
 
 
 def fitted(data, folder, epochs, samples_per_epoch, seed=0, report=lambda done, total, text: None):
