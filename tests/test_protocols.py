@@ -59,9 +59,12 @@ def anole(root):
 
 
 MADE = {"mnist": mnist, "learning": mnist, "chestxray": nih, "food": food, "anole": anole}
-# Of a paper's own size a few steps would take minutes on a CPU.
-SMALLER = {"chestxray": ["data.size=64", "model=chestxray/resnet18"], "food": ["data.size=64"]}
-SMALLER["anole"] = ["data.size=64", "model=anole/vgg16"]  # published weights would be downloaded
+# Of a paper's own size a few steps would take minutes on a CPU; published weights would be downloaded.
+SMALLER = {
+    "chestxray": ["data.size=64", "model=chestxray/resnet18"],
+    "food": ["data.size=64"],
+    "anole": ["data.size=64", "model=anole/vgg16"],
+}
 
 
 def test_every_suite_has_a_folder_here():

@@ -262,7 +262,7 @@ def _cell_rows(
             if score["chance"] == "per_sample":
                 chance = _number(bootstrap.estimate(_columns(runs, f"chance/{score['name']}")).mean)
             if np.isnan(found.mean):
-                reason = "it is undefined for every sample"
+                reason = "no sample has a value"
                 if found.n_scored:
                     reason = (
                         f"{found.n_scored} of {found.n} values are defined, but those of a seed, or of a class, are not"
