@@ -29,7 +29,7 @@ bench: $(STAMP)
 
 # Run the quick protocol of every suite and keep its tables and picture.
 leaderboard: $(STAMP)
-	for suite in chestxray mnist learning food; do \
+	for suite in chestxray mnist learning food anole; do \
 		$(BIN)/xbench run suite=$$suite && mkdir -p leaderboard/$$suite && cp runs/$$suite/leaderboard/* leaderboard/$$suite/ || exit 1; \
 	done
 

@@ -68,6 +68,19 @@ def test_chestxray_quick_ranks_explainers_against_known_truth(tmp_path):
 
 
 @pytest.mark.slow
+def test_anole_quick_shows_the_perch_that_a_plain_training_learns(tmp_path):
+    run = api.run(
+        "anole", out=tmp_path / "run", device="cpu", limit=40, model="anole/slim", explainer="controls/*,cam/gradcam"
+    )
+    nothing_failed(run)
+    localisation_is_sound(run)
+    assert 0.7 <= one(run, "accuracy").mean <= 0.93
+    assert one(run, "swap_flip_rate").low > 0.1
+    found = by_explainer(run, "localisation_precision")
+    assert found["cam/gradcam"].low > found["controls/random"].high
+
+
+@pytest.mark.slow
 def test_mnist_quick_runs_on_the_bundled_digits(tmp_path):
     run = api.run("mnist", out=tmp_path / "run", device="cpu", limit=60)
     nothing_failed(run)
