@@ -595,3 +595,29 @@ def test_seeds_are_pooled_whatever_classifier_each_asked_beside_its_own(store):
         )
     (row,) = rows_of(store)
     assert (row.explainer, row.seeds) == ("a/one", 2)
+
+
+def test_the_scale_is_nought_for_chance_and_one_for_truth_whichever_way_is_better(tmp_path):
+    store = Store(tmp_path)
+    precision, deletion = metric(), metric("deletion", higher_is_better=False)
+    means = {"a/random": (0.25, 0.75), "a/oracle": (1.0, 0.25), "a/half": (0.625, 0.5), "a/worse": (0.0, 1.0)}
+    marks = {"a/random": "chance", "a/oracle": "truth"}
+    for name, (high, low) in means.items():
+        made = cell(name, metrics=[precision, deletion])
+        made["explainer"]["control"] = marks.get(name, False)
+        commit(store, made, precision=np.full(N, high), deletion=np.full(N, low))
+    (board,) = read_boards([store])
+    found = {(row.explainer, row.metric): (row.gain, row.scaled) for row in board.rows}
+    assert found["a/random", "precision"] == found["a/random", "deletion"] == (0, 0)
+    assert found["a/oracle", "precision"] == (0.75, 1)
+    assert found["a/oracle", "deletion"] == (0.5, 1)
+    assert found["a/half", "precision"] == (0.375, 0.5)
+    assert found["a/half", "deletion"] == (0.25, 0.5)
+    assert found["a/worse", "precision"] == (-0.25, -0.25 / 0.75)
+
+
+def test_without_a_control_that_knows_nothing_there_is_no_scale(tmp_path):
+    store = Store(tmp_path)
+    commit(store, cell("a/one"), precision=noise(0))
+    (board,) = read_boards([store])
+    assert (board.rows[0].gain, board.rows[0].scaled) == (None, None)

@@ -22,7 +22,9 @@ class Row:
     """One number of one explainer (or, with ``explainer`` None, of the classifier).
 
     ``mean`` with its 95 % interval over ``n_scored`` of ``n`` values; ``chance`` is what knowing nothing scores; ``rank``
-    counts the rows that are better beyond doubt. None stands wherever there is no number; ``status`` and ``reason`` say why.
+    counts the rows that are better beyond doubt. ``gain`` is how much better the mean is than that of the control that knows
+    nothing (below 0: worse), ``scaled`` the same in units of what the control that knows the truth gains: 0 knows nothing,
+    1 as much as the truth. None stands wherever there is no number; ``status`` and ``reason`` say why.
     A ``#`` and 8 digits behind a name tell apart what is written alike: a model by its weights, the rest by code
     and versions.
     """
@@ -45,7 +47,9 @@ class Row:
     status: str
     seconds_per_image: float | None
     reason: str = ""
-    control: bool = False
+    control: bool | str = False
+    gain: float | None = None
+    scaled: float | None = None
     seeds: int = 1
     blank_rate: float | None = None
     target: str | None = None
@@ -225,7 +229,7 @@ def _cell_rows(
         "data": cell["data"]["text"],
         "protocol": cell["protocol"],
         **names,
-        "control": bool(cell["explainer"] and cell["explainer"]["control"]),
+        "control": cell["explainer"]["control"] if cell["explainer"] else False,
         "seconds_per_image": sum(part["seconds"] for part in cost) / images if images else None,
         "device": "; ".join(sorted({name for part in cost for name in part["devices"]})) or None,
         "seeds": len(runs),
@@ -317,10 +321,27 @@ def _ranked(made: Sequence[Measured]) -> tuple[Row, ...]:
         estimates = [found for place in places if (found := made[place].estimate)]
         higher = bool(made[places[0]].row.higher_is_better)
         rank |= dict(zip(places, rank_groups(estimates, higher), strict=True))
-    rows = [replace(each.row, rank=rank.get(place)) for place, each in enumerate(made)]
+    scale = {place: found for places in contests.values() for place, found in _scale(made, places).items()}
+    nothing = None, None
+    rows = [
+        replace(each.row, rank=rank.get(place), gain=scale.get(place, nothing)[0], scaled=scale.get(place, nothing)[1])
+        for place, each in enumerate(made)
+    ]
     # What is missing is written down by name; the order in which metrics were asked for stands with what is measured.
     asked = list(dict.fromkeys([row.metric for row in rows if row.family] + [row.metric for row in rows]))
     return tuple(sorted(rows, key=lambda row: (row.model, asked.index(row.metric), worth(row), row.explainer or "")))
+
+
+def _scale(made: Sequence[Measured], places: Sequence[int]) -> dict[int, tuple[float, float | None]]:
+    """Return each row's gain over chance and its place between chance and truth, where the contest has these controls."""
+    sign = 1 if made[places[0]].row.higher_is_better else -1
+    means = {place: sign * found.mean for place in places if (found := made[place].estimate)}
+    zeros = [means[place] for place in places if made[place].row.control == "chance"]
+    if not zeros:
+        return {}
+    truth = max((means[place] for place in places if made[place].row.control == "truth"), default=zeros[0])
+    whole = truth - zeros[0]
+    return {place: (mean - zeros[0], (mean - zeros[0]) / whole if whole > 0 else None) for place, mean in means.items()}
 
 
 def worth(row: Row) -> tuple[int, float]:

@@ -200,7 +200,8 @@ def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed:
     assert isinstance(data_spec, DatasetSpec)
     assert isinstance(model_spec, ModelSpec)
     gives: tuple[str, ...] = ()
-    unsupported, control = _refused(model, config.data), False
+    unsupported: str = _refused(model, config.data)
+    control: bool | str = False
     if explainer:
         assert isinstance(explainer.spec, ExplainerSpec)
         gives, control = explainer.spec.gives, explainer.spec.control

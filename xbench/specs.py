@@ -58,6 +58,8 @@ class ExplainerSpec(Spec):
     callable ``Batch -> Explanation``. ``polarity`` says what a large value means: `signed` evidence for the target,
     `positive` evidence of any sign, or `non_contributing` (then the harness ranks the map backwards). ``needs`` may name
     ``gradients``, ``conv_layer`` (of the model), ``mask``, ``counterfactual`` (of the data) and ``two_classes``.
+    ``control`` marks what a method must beat; ``chance`` is the one that knows nothing, 0 on a table's scale, and ``truth``
+    one that knows the answer, 1 on it.
     """
 
     kind: ClassVar[str] = "explainer"
@@ -66,7 +68,7 @@ class ExplainerSpec(Spec):
     polarity: Literal["signed", "positive", "non_contributing"] = "signed"
     needs: tuple[str, ...] = ()
     stochastic: bool = False
-    control: bool = False
+    control: bool | Literal["chance", "truth"] = False
     wraps: bool = False
     fit: str | None = None
 

@@ -12,21 +12,26 @@ def xbench_explainers() -> list[ExplainerSpec]:
 
     def control(name: str, summary: str, **other: Any) -> ExplainerSpec:
         return ExplainerSpec(
-            name=name, version=2, factory=f"xbench_controls.controls:{name}", summary=summary, control=True, **other
+            name=name,
+            version=2,
+            factory=f"xbench_controls.controls:{name}",
+            summary=summary,
+            **{"control": True, **other},
         )
 
     return [
-        control("random", "independent uniform noise: what knowing nothing scores", stochastic=True),
+        control("random", "independent uniform noise: what knowing nothing scores", stochastic=True, control="chance"),
         control("constant", "the same value everywhere; must be flagged blank"),
         control("centre", "a Gaussian in the middle of the image: the photographer's prior", params={"sigma": 0.25}),
         control("sobel", "edge strength of the luminance: an explanation that never looks at the model"),
         control("intensity", "the luminance itself"),
-        control("oracle", "the true mask: the best localisation there is", needs=("mask",)),
+        control("oracle", "the true mask: the best localisation there is", needs=("mask",), control="truth"),
         control(
             "oracle_difference",
             "where the exact counterfactual differs, and that image: the truth about what the class changes",
             needs=("counterfactual",),
             gives=("attribution", "counterfactual"),
+            control="truth",
         ),
         control("identity", "translates every image to itself: what doing nothing scores", gives=("counterfactual",)),
         control(
