@@ -49,7 +49,7 @@ def xbench_models() -> list[ModelSpec]:
     """Return the chest film classifiers."""
     small = ModelSpec(
         name="small",
-        version=1,
+        version=2,
         factory="xbench_chestxray.models:small",
         fit="xbench_chestxray.models:fit_chest",
         params={"width": 16, "epochs": 16, "batch": 32, "lr": 3e-3, "augment": True},
@@ -59,7 +59,7 @@ def xbench_models() -> list[ModelSpec]:
     full = [
         ModelSpec(
             name=name,
-            version=1,
+            version=2,
             factory=f"xbench_chestxray.models:{name}",
             fit="xbench_chestxray.models:fit_chest",
             params={"epochs": 20, "batch": 32, "lr": 3e-4, "augment": True, "weights": "none"},

@@ -10,7 +10,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
     return [
         ExplainerSpec(
             name="ag_cyclegan",
-            version=1,
+            version=2,
             factory="xbench_translation.explainer:ag_cyclegan",
             fit="xbench_translation.training:fit_ag_cyclegan",
             params={

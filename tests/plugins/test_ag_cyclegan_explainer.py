@@ -286,13 +286,22 @@ def test_swapped_adds_the_difference_of_its_class_that_overlaps_least_with_its_o
     # Donors lie on pixels 0 and 1, 1 and 2, 2 and 3 of four; those of class 1 are ten times as large and negative.
     ones = torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]) / 100
     bank = torch.stack([ones, -10 * ones]).view(2, 3, 1, 1, 4)
-    own = torch.tensor([[0.3, 0, 0, 0], [0, 0, 0, -0.2], [0.1, 0.1, 0.1, 0.5]]).view(3, 1, 1, 4)
+    own = torch.tensor([[0.03, 0, 0, 0], [0, 0, 0, -0.02], [0.005, 0.005, 0.005, 0.02]]).view(3, 1, 1, 4)
     image = torch.full((3, 1, 1, 4), 0.5)
     for label in (0, 1):
         got = (swapped(image, own, torch.full((3,), label), bank) - image).view(3, 4)
         # The first lies on pixel 0 alone, so that two donors overlap by nothing and the former of them is taken.
         assert torch.allclose(got, bank[label, [1, 0, 0], 0, 0], atol=1e-6)
     assert swapped(torch.ones_like(image), own, torch.zeros(3, dtype=torch.int64), bank).max() == 1
+
+
+def test_a_difference_that_is_next_to_nothing_is_not_swapped_in_unless_there_is_no_other():
+    image, label = torch.full((1, 1, 1, 4), 0.5), torch.zeros(1, dtype=torch.int64)
+    own = torch.tensor([0.2, 0.2, 0, 0]).view(1, 1, 1, 4)
+    nothing, faint, like = torch.zeros(4), torch.tensor([0, 0, 0, 0.19]), torch.tensor([0.2, 0.1, 0, 0])
+    bank = torch.stack([nothing, faint, like]).view(1, 3, 1, 1, 4).expand(2, -1, -1, -1, -1)
+    assert torch.allclose(swapped(image, own, label, bank) - image, like.view(1, 1, 1, 4))
+    assert torch.allclose(swapped(image, own, label, bank[:, :2]) - image, faint.view(1, 1, 1, 4))
 
 
 def test_a_stamp_is_swapped_for_itself_and_an_image_of_no_change_gets_some_change():
