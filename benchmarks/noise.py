@@ -26,7 +26,7 @@ from xbench_mnist.datasets import digits
 from xbench_mnist.models import fit_s1, s1
 from xbench_noise.descent import Adam
 from xbench_noise.explainer import PRESETS
-from xbench_noise.objective import Objective
+from xbench_noise.objective import NoiseObjective
 
 EPOCHS = 24
 SAVED_EVERY = 100
@@ -115,7 +115,7 @@ def main():
 
     def objective_of(seed):
         keyed = replace(batch, keys=sample_keys(seed, batch.sample_id))
-        return Objective(model, keyed, "logit", "masked", 0.0, (0.2, 0.0, 0.0), clamp=False)
+        return NoiseObjective(model, keyed, "logit", "masked", 0.0, (0.2, 0.0, 0.0), clamp=False)
 
     objective = objective_of(0)
     ways = {"paper": paper(model, objective, arguments.out, arguments.paper_steps)}

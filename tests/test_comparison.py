@@ -73,8 +73,19 @@ def test_what_cannot_be_told_apart_says_how_many_images_it_would_take(run, folde
     assert same.winner is None
     assert "46 groups of images cannot separate a and b" in same.sentence("a", "b")
     assert "would" not in same.sentence("a", "b")
-    near = dataclasses.replace(same, difference=dataclasses.replace(same.difference, mean=0.01, needed=912.3))
-    assert near.sentence("a", "b").endswith("if the difference is what was seen, about 910 would")
+    near = dataclasses.replace(same, difference=dataclasses.replace(same.difference, mean=0.01, effect=0.1, seeds=1))
+    assert near.sentence("a", "b").endswith("if the difference is what was seen, about 950 would")
+
+
+def test_seeds_that_disagree_or_an_interval_over_nought_make_no_winner(run, folder):
+    sure = compare([Store(folder)], "controls/oracle", "fake/noise", ["localisation_precision"])[0]
+    assert sure.winner == "A"
+    assert "and behind on 0%" in sure.sentence("a", "b")
+    torn = dataclasses.replace(sure, difference=dataclasses.replace(sure.difference, p_seeds=0.52))
+    wide = dataclasses.replace(sure, low=-0.3)
+    for each in (torn, wide):
+        assert each.winner is None
+        assert "cannot separate" in each.sentence("a", "b")
 
 
 def test_scores_that_only_one_has_are_left_out_and_coverage_is_told(run, folder):

@@ -51,6 +51,9 @@ def test_the_size_of_a_study_is_the_textbooks():
     assert needed_groups(0.2) == pytest.approx(196.2, abs=0.1)
     assert needed_groups(-0.2) == needed_groups(0.2)
     assert needed_groups(0.0) == math.inf
+    assert needed_groups(0.2, 0.05 / 20) > 1.8 * needed_groups(0.2)
+    assert needed_groups(100.0) == 6
+    assert sign_flip(np.ones(6)) <= 0.05 < sign_flip(np.ones(5))
     rng = np.random.default_rng(1)
     n, found = round(needed_groups(0.3)), 0
     for _ in range(300):
@@ -64,7 +67,7 @@ def test_a_difference_counts_samples_that_both_have_and_averages_seeds():
     told = difference(one, other, ["a", "a", "b", "c"])
     assert (told.n, told.n_groups, told.seeds) == (3, 3, 2)
     assert told.mean == pytest.approx(np.mean([np.mean([1, 0]), np.mean([2, 2, 0])]))
-    assert told.superiority == pytest.approx((1 + 1 + 0.5) / 3)
+    assert (told.ahead, told.behind) == (pytest.approx(2 / 3), 0)
     assert told.p_seeds is None
     with pytest.raises(ValueError, match="no sample has a value of both"):
         difference([np.array([np.nan, 1.0])], [np.array([1.0, np.nan])], ["a", "b"])
@@ -76,6 +79,14 @@ def test_seeds_are_tested_by_a_paired_t_test_of_their_means():
     told = difference(list(one), list(other), [str(i) for i in range(30)])
     assert told.p_seeds == pytest.approx(ttest_rel(one.mean(axis=1), other.mean(axis=1)).pvalue)
     assert difference(list(one), list(one), [str(i) for i in range(30)]).p_seeds == 1
+
+
+def test_the_effect_is_that_of_what_is_tested_whatever_the_groups_sizes():
+    values = np.concatenate([np.full(30, 1.0), np.full(3, -1.0)])
+    groups = ["large"] * 30 + ["a", "b", "c"]
+    told = difference([values], [np.zeros(33)], groups)
+    assert told.mean > 0
+    assert told.effect > 0
 
 
 @pytest.mark.parametrize(("groups", "per_group"), [(100, 1), (40, 4)], ids=["images", "clusters"])

@@ -20,7 +20,9 @@ def test_every_run_command_resolves(command):
 
 
 def test_every_verb_is_shown():
-    assert {"run", "list", "status", "leaderboard", "compare", "trust", "export"} <= {line.split()[0] for line in COMMANDS}
+    assert {"run", "list", "status", "leaderboard", "compare", "trust", "export"} <= {
+        line.split()[0] for line in COMMANDS
+    }
 
 
 def test_the_make_targets_exist():

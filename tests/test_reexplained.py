@@ -6,6 +6,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
+from xbench.errors import Unsupported
 from xbench.metrics.randomisation import _cascade, _histogram_entropy, efficient_mprt, mprt, random_logit
 from xbench.metrics.robustness import max_sensitivity, shift_stability
 from xbench.models import Model
@@ -45,7 +46,7 @@ def constant(model):
 
 
 def noise(model):
-    return lambda batch: Explanation(uniform(batch.keys, f"noise/{id(model)}", batch.image.shape[2:]))
+    return lambda batch: Explanation(uniform(batch.keys, "noise", batch.image.shape[2:]))  # as controls/random does
 
 
 def scene(explainer, module=None, size=5, part=slice(None)):
@@ -137,7 +138,7 @@ def test_layers_forget_from_the_last_to_the_first_and_the_network_given_is_left_
     assert changed == [{"6"}, {"6", "3"}, {"6", "3"}, {"6", "3", "0"}]
     assert all(torch.equal(value, before[name]) for name, value in model.module.state_dict().items())
     assert [share for share, _ in _cascade(model, 2)] == [0.5, 1.0]
-    with pytest.raises(ValueError, match="no layer"):
+    with pytest.raises(Unsupported, match="no layer"):
         next(_cascade(Model(nn.Flatten()), 0))
 
 
@@ -179,7 +180,7 @@ def test_entropy_of_a_histogram_of_one_and_of_all_bins():
     assert METRICS["efficient_mprt"](scene(intensity))["efficient_mprt"].tolist() == pytest.approx([0] * 5)
 
 
-@pytest.mark.parametrize("name", ["max_sensitivity", "shift_stability", "mprt", "random_logit"])
+@pytest.mark.parametrize("name", METRICS)
 def test_no_score_hangs_on_the_batch(name):
     whole = METRICS[name](scene(gradient))[name]
     for i in range(5):
@@ -201,5 +202,22 @@ def test_bad_parameters_are_named():
         (lambda: mprt(-1, True), "steps=-1"),
         (lambda: Scene(scene(intensity).backdrop).explain, "no explainer to ask again"),
     ):
-        with pytest.raises(ValueError, match=wrong):
+        with pytest.raises((ValueError, Unsupported), match=wrong):
             make()
+
+
+def test_a_stage_without_an_answer_does_not_count_and_a_blank_one_is_like_nothing():
+    def absent(model):
+        def explain(batch):
+            found = gradient(model)(batch)
+            fresh = not torch.equal(model.module[0].weight, network()[0].weight)
+            return Explanation(found.attribution, defined=torch.full((len(batch),), not fresh))
+
+        return explain
+
+    found = METRICS["mprt"](scene(absent))
+    whole = METRICS["mprt"](scene(gradient))
+    # The first convolution is the last to forget: at that stage alone there is no answer.
+    torch.testing.assert_close(found["mprt"], whole["mprt.curve"].y[:, 1:4].mean(dim=1))
+    assert found["mprt_last"].isnan().all()
+    assert METRICS["efficient_mprt"](scene(absent))["efficient_mprt"].isnan().all()

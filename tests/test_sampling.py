@@ -68,9 +68,11 @@ def test_the_contributions_of_an_additive_score_correlate_fully():
 def test_the_weights_of_an_additive_score_leave_nothing_unexplained_at_any_scale():
     shared, weight = backdrop()
     gradient = weight.sum(dim=0).float().expand(3, -1, -1)
-    for factor in (1, -3, 1e-6):
+    for factor in (1, 37.0, 1e-6):
         found = METRICS["infidelity"](Scene(shared, Explanation(factor * gradient)))["infidelity"]
         np.testing.assert_allclose(found.numpy(), 0, atol=1e-8)
+    opposite = METRICS["infidelity"](Scene(shared, Explanation(-gradient)))["infidelity"]
+    np.testing.assert_allclose(opposite.numpy(), 1)
 
 
 def test_a_blank_map_explains_nothing():
@@ -96,7 +98,8 @@ def test_a_random_map_lands_at_chance_and_scores_lie_in_their_bounds(name):
     noise = torch.randn(200, 5, 5, generator=torch.Generator().manual_seed(2))
     told = METRICS[name](Scene(shared, Explanation(noise)))
     chance = told.get(f"{name}.chance", torch.zeros(1)).mean()
-    assert (told[name].mean() - chance).abs() < 0.06
+    # Maps of few pixels meet the same noise more often than the term 1 / runs counts.
+    assert (told[name].mean() - chance).abs() < 4 * told[name].std() / 200**0.5 + 1 / 25
 
 
 @pytest.mark.parametrize("name", METRICS)

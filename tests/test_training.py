@@ -133,6 +133,7 @@ class Recorded:
     """An objective that is the recipe's own loss, and remembers what it was given."""
 
     needs_masks = True
+    ready = True
 
     def __init__(self):
         self.monitors, self.masks, self.progress = {}, [], 0.0
@@ -169,3 +170,14 @@ def test_masks_go_through_the_same_augmentation_as_their_images(tmp_path):
     made = dataclasses.replace(context(tmp_path / "without"), dataset=Masked(), objective=bare)
     train_classifier(made, epochs=1, batch=4, lr=0.01)
     assert all(mask is None for _, mask in bare.masks)
+
+
+def test_an_epoch_before_the_objective_is_ready_is_never_the_best(tmp_path):
+    class Late(Recorded):
+        @property
+        def ready(self):
+            return self.progress >= 0.5
+
+    made = dataclasses.replace(context(tmp_path / "late"), objective=Late())
+    train_classifier(made, epochs=10, batch=4, lr=0.5, schedule="constant", early_stop=2)
+    assert made.notes["best_epoch"] > 5

@@ -61,5 +61,9 @@ def test_of_a_run_controls_are_left_out_and_lower_scores_turned(tmp_path, capsys
     assert deletion.rho > 0
     assert main(["trust", str(tmp_path / "run")]) == 0
     assert "deletion" in capsys.readouterr().out
-    with pytest.raises(XbenchError, match="'localization_precision' was not measured; did you mean"):
-        trust([Store(tmp_path / "run")], "localization_precision")
+    for wrong, said in (
+        ("localization_precision", "'localization_precision' orders no explainers here; did you mean"),
+    ):
+        with pytest.raises(XbenchError, match=said):
+            trust([Store(tmp_path / "run")], wrong)
+    assert trust([Store(tmp_path / "run")], primary="deletion")[0].truth == found.truth == "localisation_precision"

@@ -74,12 +74,8 @@ class Columns:
         explanation = scene.explanation
         self._add("blank", scene.blank.to(torch.uint8))
         self._add("tied", scene.tied)
-        everywhere = torch.ones_like(scene.blank)
-        defined = everywhere if explanation.defined is None else explanation.defined.to(everywhere)
-        if explanation.nonfinite is not None:
-            defined = defined & ~explanation.nonfinite
-            self._finite |= not bool(explanation.nonfinite.all())
-        self._add("defined", defined)
+        self._finite |= explanation.nonfinite is not None and not bool(explanation.nonfinite.all())
+        self._add("defined", explanation.answered)
         rows = [row - self._seen for row in self._rows if 0 <= row - self._seen < len(scene.batch)]
         self._seen += len(scene.batch)
         if rows:
@@ -123,6 +119,7 @@ class Columns:
             if isinstance(value, Curve):
                 keep = slice(None) if undefined is None else ~undefined.to(value.y.device)
                 y = value.y[keep]
+                y = y[~y.isnan().any(dim=1)]
                 rows = torch.stack([value.x * len(y), y.sum(dim=0), torch.full_like(value.x, len(y))])
                 name = f"curve/{named[base]}"
                 self._sums[name] = self._sums.get(name, 0) + rows.cpu().numpy()
@@ -138,6 +135,13 @@ class Columns:
             if undefined is not None:
                 value = value.masked_fill(undefined.to(value.device), float("nan"))
             self._add(f"{'chance' if part else 'score'}/{named[base]}", value)
+
+    def add_nothing(self, component: Component, scene: Scene) -> None:
+        """Add NaN for every score of a metric that has no answer for these samples."""
+        nothing = torch.full((len(scene.batch),), float("nan"), dtype=torch.float64)
+        for shown, score in component.scores():
+            for kind in ("score", "chance")[: 1 + (score.chance == "per_sample")]:
+                self._add(f"{kind}/{shown}", nothing)
 
     def arrays(self) -> Arrays:
         """Return everything as NumPy arrays."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from xbench.errors import XbenchError, did_you_mean
 from xbench.leaderboard import Measured, read_measured
-from xbench.paired import ALPHA, Difference, difference, holm
-from xbench.stats import Estimate
+from xbench.paired import ALPHA, Difference, difference, holm, needed_groups
+from xbench.stats import Array, Estimate
 from xbench.store import Store
 
 
@@ -30,8 +30,8 @@ class Comparison:
         95 % interval of A - B: bias-corrected and accelerated for one seed, percentiles of nested resamples for several.
     difference
         The rest: p-values, effect, samples.
-    p_holm
-        ``difference.p`` corrected for all scores compared on the board.
+    p_holm, family
+        ``difference.p`` corrected for all scores compared on the board, and their number.
     n_a, n_b, n
         Values that A has, that B has, and all, over seeds.
     """
@@ -46,14 +46,22 @@ class Comparison:
     high: float
     difference: Difference
     p_holm: float
+    family: int
     n_a: int
     n_b: int
     n: int
 
     @property
+    def differ(self) -> bool:
+        """Whether the corrected test, the interval and, from three seeds on, the test over seeds all tell them apart."""
+        p_seeds = self.difference.p_seeds
+        apart = self.low > 0 or self.high < 0
+        return apart and self.p_holm <= ALPHA and (p_seeds is None or p_seeds <= ALPHA)
+
+    @property
     def winner(self) -> str | None:
-        """``A`` or ``B`` where the corrected test tells them apart at 5 % and the score has a better side, else None."""
-        if self.higher_is_better is None or self.p_holm > ALPHA or self.difference.mean == 0:
+        """``A`` or ``B`` where they differ and the score has a better side, else None."""
+        if self.higher_is_better is None or not self.differ:
             return None
         return "A" if (self.difference.mean > 0) == self.higher_is_better else "B"
 
@@ -66,14 +74,16 @@ class Comparison:
             tests += f"; over {told.seeds} seeds p {_p(told.p_seeds)}"
         if self.winner:
             better, worse = (a, b) if self.winner == "A" else (b, a)
-            share = told.superiority if told.mean > 0 else 1 - told.superiority
-            text = f"{better} is better than {worse}: {seen}, {tests}; ahead on {share:.0%} of {told.n} images"
-        elif self.p_holm <= ALPHA:
+            ahead, behind = (told.ahead, told.behind) if told.mean > 0 else (told.behind, told.ahead)
+            text = f"{better} is better than {worse}: {seen}, {tests}; ahead on {ahead:.0%} of {told.n} images"
+            text += f" and behind on {behind:.0%}"
+        elif self.differ:
             text = f"{a} and {b} differ: {seen}, {tests}"
         else:
             text = f"{groups} cannot separate {a} and {b}: {seen}, {tests}"
-            if math.isfinite(told.needed) and told.needed > told.n_groups:
-                text += f"; if the difference is what was seen, about {_round(told.needed)} would"
+            needed = needed_groups(told.effect, ALPHA / self.family)
+            if math.isfinite(needed) and needed > told.n_groups and told.seeds == 1:
+                text += f"; if the difference is what was seen, about {_round(needed)} would"
         if self.n_a != self.n_b or self.n_a < self.n:
             text += f"; values: {self.n_a} and {self.n_b} of {self.n}, compared where both have one"
         return text
@@ -143,7 +153,7 @@ def _on_board(title: str, measured: Sequence[Measured], a: str, b: str, models: 
         if both.keys() == {a, b} and _shared(both[a].estimate, both[b].estimate)
     ]
     corrected = holm([one.difference.p for one in made])
-    return [replace(one, p_holm=p) for one, p in zip(made, corrected, strict=True)]
+    return [replace(one, p_holm=p, family=len(made)) for one, p in zip(made, corrected, strict=True)]
 
 
 def _shared(one: Estimate | None, other: Estimate | None) -> bool:
@@ -161,12 +171,7 @@ def _compared(title: str, place: str | None, a: Measured, b: Measured) -> Compar
     deltas = [mine - yours for mine, yours in zip(one.columns, other.columns, strict=True)]
     low, high = source.bca(deltas)
     told = difference(one.columns, other.columns, source.groups)
-    mean_a, mean_b = (
-        source.estimate(
-            [np.where(np.isnan(gap), np.nan, column) for gap, column in zip(deltas, side.columns, strict=True)]
-        ).mean
-        for side in (one, other)
-    )
+    mean_a, mean_b = (_mean(side.columns, deltas) for side in (one, other))
     return Comparison(
         board=title,
         place=place,
@@ -178,10 +183,17 @@ def _compared(title: str, place: str | None, a: Measured, b: Measured) -> Compar
         high=high,
         difference=told,
         p_holm=told.p,
+        family=1,
         n_a=row.n_scored,
         n_b=b.row.n_scored,
         n=row.n,
     )
+
+
+def _mean(columns: Sequence[Array], deltas: Sequence[Array]) -> float:
+    """Return the mean over seeds of the mean over the samples that both have a value for."""
+    known = [column[~np.isnan(delta)] for column, delta in zip(columns, deltas, strict=True)]
+    return float(np.mean([values.mean() for values in known if len(values)]))
 
 
 def _p(value: float) -> str:

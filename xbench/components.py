@@ -120,8 +120,8 @@ def resolve(kind: str, text: str, registry: Registry, mistakes: list[str]) -> Co
             inner = resolve(kind, str(wrapped), registry, mistakes)
             if inner and isinstance(spec, ModelSpec) and not getattr(inner.spec, "fit", None):
                 mistakes.append(f"{text}: {inner.text} has no training that {ref.id} could change")
-            if inner and inner.checkpoint is not None:
-                mistakes.append(f"{text}: a wrapped component has no checkpoint; write it without @{inner.checkpoint}")
+            if inner and "@" in str(wrapped).rpartition("]")[2]:
+                mistakes.append(f"{text}: a wrapped component has no checkpoint; write it without @")
     return Component(spec, params, ref.checkpoint, inner)
 
 

@@ -41,6 +41,10 @@ class Objective(Protocol):
     progress: float
     monitors: Mapping[str, Tensor]
 
+    @property
+    def ready(self) -> bool:
+        """Whether an epoch that ends now may be kept as the best one of a training that stops early."""
+
     def __call__(
         self,
         module: nn.Module,

@@ -32,12 +32,10 @@ class Difference:
         Two-sided, of the sign-flip test over groups.
     p_seeds
         Two-sided, of the paired t-test over the seeds' means; None for fewer than three seeds.
-    superiority
-        P(d > 0) + P(d = 0) / 2 over samples.
+    ahead, behind
+        Shares of the samples with d > 0 and with d < 0.
     effect
-        Mean over standard deviation of the groups' means: how far apart A and B are in units of what one patient shows.
-    needed
-        Groups with which a true difference as large as the one seen would be found in four of five studies; infinite for 0.
+        Mean over standard deviation of the groups' sums: how far apart A and B are in units of what one patient shows.
     """
 
     mean: float
@@ -46,9 +44,9 @@ class Difference:
     seeds: int
     p: float
     p_seeds: float | None
-    superiority: float
+    ahead: float
+    behind: float
     effect: float
-    needed: float
 
 
 def difference(one: Sequence[Array], other: Sequence[Array], groups: Sequence[str]) -> Difference:
@@ -75,23 +73,19 @@ def difference(one: Sequence[Array], other: Sequence[Array], groups: Sequence[st
         values = (np.nansum(each, axis=0) / known.sum(axis=0))[counted]
     _, member = np.unique(np.asarray(groups, dtype=str)[counted], return_inverse=True)
     sums: Array = np.bincount(member, weights=values).astype(np.float64)
-    sizes = np.bincount(member)
-    means = sums / sizes
-    spread = float(means.std(ddof=1)) if len(means) > 1 else math.nan
-    effect = (
-        float(means.mean() / spread) if spread > 0 else math.copysign(math.inf, means.mean()) if means.any() else 0.0
-    )
+    spread = float(sums.std(ddof=1)) if len(sums) > 1 else math.nan
+    effect = float(sums.mean() / spread) if spread > 0 else math.copysign(math.inf, sums.mean()) if sums.any() else 0.0
     per_seed = [float(row[here].mean()) for row, here in zip(each, known, strict=True) if here.any()]
     return Difference(
         mean=float(np.mean(per_seed)),
         n=int(counted.sum()),
-        n_groups=len(means),
+        n_groups=len(sums),
         seeds=len(each),
         p=sign_flip(sums),
         p_seeds=_over_seeds(per_seed),
-        superiority=float(np.mean(values > 0) + np.mean(values == 0) / 2),
+        ahead=float(np.mean(values > 0)),
+        behind=float(np.mean(values < 0)),
         effect=effect,
-        needed=needed_groups(effect),
     )
 
 
@@ -126,14 +120,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def needed_groups(effect: float) -> float:
-    """Return how many groups a two-sided test at 5 % needs to find an effect (mean over standard deviation) with power 80 %."""
+def needed_groups(effect: float, alpha: float = ALPHA) -> float:
+    """Return how many groups a two-sided test needs to find an effect (mean over standard deviation) in four of five studies.
+
+    At least as many as give a sign-flip test a p-value of ``alpha`` at all; infinite for no effect.
+    """
     if effect == 0:
         return math.inf
     if math.isnan(effect):
         return math.nan
     normal = NormalDist()
-    return max(2.0, ((normal.inv_cdf(1 - ALPHA / 2) + normal.inv_cdf(POWER)) / effect) ** 2)
+    fewest = math.ceil(1 + math.log2(1 / alpha))
+    return max(fewest, ((normal.inv_cdf(1 - alpha / 2) + normal.inv_cdf(POWER)) / effect) ** 2)
 
 
 def _over_seeds(means: Sequence[float]) -> float | None:

@@ -52,16 +52,26 @@ class Pivot:
     footnotes: list[str]
 
 
+APART = ("translation", "noise")
+"""Families that measure explainers of one kind only: each has a table of its own."""
+
+
 def views(rows: Sequence[Row], primary: str = "") -> list[Pivot]:
-    """Return a model's tables: every explainer's, and beside it what only explainers that translate are measured by."""
-    apart = {row.metric for row in rows if row.family == "translation"}
-    translators = {row.explainer for row in rows if row.family == "translation"}
-    # Whether the map beside a translation is blank, the first table says.
-    own = [replace(row, blank_rate=None) for row in rows if row.metric in apart and row.explainer in translators]
+    """Return a model's tables: every explainer's, and beside it what only explainers of one kind are measured by."""
+    # What is unsupported has no family.
+    families = {family: {row.metric for row in rows if row.family == family} for family in APART}
+    apart = set().union(*families.values())
     rest = [row for row in rows if row.metric not in apart]
-    mapless = translators - {row.explainer for row in rest if row.status != "unsupported"}
-    rest = [row for row in rest if row.explainer not in mapless]
-    return [pivot(rest, primary), *([pivot(own)] if own else [])]
+    own: list[Pivot] = []
+    for metrics in families.values():
+        measured = [row for row in rows if row.metric in metrics]
+        able = {row.explainer for row in measured if row.family and row.status != "undefined"}
+        # Whether the map beside a translation is blank, the first table says.
+        kept = [replace(row, blank_rate=None) for row in measured if row.explainer in able]
+        mapless = able - {row.explainer for row in rest if row.status != "unsupported"}
+        rest = [row for row in rest if row.explainer not in mapless]
+        own += [pivot(kept)] if kept else []
+    return [pivot(rest, primary), *own]
 
 
 def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:

@@ -132,6 +132,14 @@ class Explanation:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     nonfinite: Tensor | None = None
 
+    @property
+    def answered(self) -> Tensor:
+        """[B] bool: where the method has an answer, and a finite one."""
+        known = torch.ones(len(self.attribution), dtype=torch.bool, device=self.attribution.device)
+        if self.defined is not None:
+            known = known & self.defined.to(known)
+        return known if self.nonfinite is None else known & ~self.nonfinite
+
 
 class Explainer(Protocol):
     """What an explainer factory returns."""

@@ -149,7 +149,10 @@ def train_classifier(
         context.keep(epoch + 1, averaged.state_dict())
         line = {name: round(float(value), 5) for name, value in monitors.items()}
         if unseen:
-            line |= best.seen(epoch + 1, averaged, *_validated(averaged, unseen, context.valid, device))
+            accuracy, value_loss = _validated(averaged, unseen, context.valid, device)
+            line |= {"valid_accuracy": round(accuracy, 5), "valid_loss": round(value_loss, 5)}
+            if objective is None or objective.ready:
+                best.seen(epoch + 1, averaged, accuracy, value_loss)
         if line:
             notes.append(line)
         now = {"module": module.state_dict(), "averaged": averaged.state_dict(), "optimiser": optimiser.state_dict()}
@@ -171,12 +174,11 @@ class _Best:
     loss: float = math.inf
     state: dict[str, Tensor] = field(default_factory=dict)
 
-    def seen(self, epoch: int, module: nn.Module, accuracy: float, loss: float) -> dict[str, float]:
-        """Keep the weights where they are better, and return what was measured."""
+    def seen(self, epoch: int, module: nn.Module, accuracy: float, loss: float) -> None:
+        """Keep the weights where they are better."""
         if (accuracy, -loss) > (self.accuracy, -self.loss):
             state = {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
             self.epoch, self.accuracy, self.loss, self.state = epoch, accuracy, loss, state
-        return {"valid_accuracy": round(accuracy, 5), "valid_loss": round(loss, 5)}
 
 
 @torch.no_grad()

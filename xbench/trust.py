@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from xbench.errors import XbenchError, did_you_mean
 from xbench.leaderboard import Measured, read_measured
-from xbench.stats import LEVEL, Array
+from xbench.stats import LEVEL, Array, Estimate
 from xbench.store import Store
 
 FEWEST = 4
@@ -62,7 +62,9 @@ class Trust:
     between: list[Agreement]
 
 
-def trust(stores: Sequence[Store], truth: str, keys: Sequence[str] | None = None) -> list[Trust]:
+def trust(
+    stores: Sequence[Store], truth: str = "", keys: Sequence[str] | None = None, primary: str = ""
+) -> list[Trust]:
     """Return how far scores agree, for each board and classifier on which the truth was measured.
 
     Parameters
@@ -70,30 +72,38 @@ def trust(stores: Sequence[Store], truth: str, keys: Sequence[str] | None = None
     stores, keys
         The runs' folders, and the cells to look at (None: all).
     truth
-        A score that knows the truth, e.g. ``localisation_precision``.
+        A score that knows the truth, e.g. ``localisation_precision``. Empty takes the primary one if it is of the family
+        ``localisation``, else the first that is.
+    primary
+        The score that orders the tables.
 
     Raises
     ------
     XbenchError
-        The truth was not measured, or of fewer than four explainers that are no controls.
+        The truth was not measured, ranks nobody, or was measured of fewer than four explainers that are no controls.
     """
-    found: list[Trust] = []
-    names: set[str] = set()
-    for board, _, measured in read_measured(stores, keys):
+    boards = [(board, measured) for board, _, measured in read_measured(stores, keys)]
+    rows = [each.row for _, measured in boards for each in measured]
+    known = list(dict.fromkeys(row.metric for row in rows if row.explainer and row.higher_is_better is not None))
+    if not truth:
+        located = [row.metric for row in rows if row.family == "localisation"]
+        if not located:
+            raise XbenchError(f"no score here knows the truth; --truth METRIC takes another: {', '.join(known)}")
+        truth = primary if primary in located else located[0]
+    if truth not in known:
+        hint = did_you_mean(truth, known) or f"; there are {', '.join(known)}"
+        raise XbenchError(f"{truth!r} orders no explainers here{hint}")
+    found = []
+    for board, measured in boards:
         for model in dict.fromkeys(each.row.model for each in measured):
             columns = _columns([each for each in measured if each.row.model == model])
-            names |= columns.keys()
             if len(columns.get(truth, ())) >= FEWEST:
                 pairs = [agreement(*pair, columns) for pair in itertools.combinations(columns, 2)]
-                known = [pair for pair in pairs if pair.explainers >= FEWEST]
-                own = [_led(pair, truth) for pair in known if truth in (pair.one, pair.other)]
+                enough = [pair for pair in pairs if pair.explainers >= FEWEST]
+                own = [_led(pair, truth) for pair in enough if truth in (pair.one, pair.other)]
                 own.sort(key=lambda pair: -np.nan_to_num(pair.rho, nan=-2.0))
-                found.append(Trust(board, model, truth, own, [p for p in known if truth not in (p.one, p.other)]))
+                found.append(Trust(board, model, truth, own, [p for p in enough if truth not in (p.one, p.other)]))
     if not found:
-        if truth not in names:
-            raise XbenchError(
-                f"{truth!r} was not measured{did_you_mean(truth, names) or '; there are ' + ', '.join(sorted(names))}"
-            )
         raise XbenchError(
             f"{truth!r} was measured of fewer than {FEWEST} explainers that are no controls; no order to compare"
         )
@@ -119,14 +129,30 @@ def agreement(one: str, other: str, columns: Columns) -> Agreement:
 
 
 def _columns(measured: Sequence[Measured]) -> Columns:
-    """Return by score the explainers' means and resamples, turned so that better is up; controls are left out."""
-    columns: Columns = {}
+    """Return by score the explainers' means and resamples, turned so that better is up; controls are left out.
+
+    All explainers of a score are compared on the samples that each of them has a value for: one that has none for the hard
+    ones must not gain by it.
+    """
+    by_score: dict[str, list[tuple[str, int, Estimate]]] = {}
     for each in measured:
         row, found = each.row, each.estimate
         if found is None or row.explainer is None or row.control or row.higher_is_better is None:
             continue
-        sign = 1 if row.higher_is_better else -1
-        columns.setdefault(row.metric, {})[row.explainer] = sign * found.mean, sign * found.draws
+        by_score.setdefault(row.metric, []).append((row.explainer, 1 if row.higher_is_better else -1, found))
+    columns: Columns = {}
+    for score, members in by_score.items():
+        shapes = {tuple(map(len, found.columns)) for _, _, found in members}
+        if len(shapes) > 1:
+            continue  # seeds or samples that are not the same cannot be compared
+        absent = [
+            np.isnan(np.stack(seed)).any(axis=0) for seed in zip(*(f.columns for _, _, f in members), strict=True)
+        ]
+        columns[score] = {}
+        for name, sign, found in members:
+            common = [np.where(gone, np.nan, values) for gone, values in zip(absent, found.columns, strict=True)]
+            estimate = found.source.estimate(common) if any(gone.any() for gone in absent) else found
+            columns[score][name] = sign * estimate.mean, sign * estimate.draws
     return columns
 
 

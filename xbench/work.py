@@ -228,6 +228,9 @@ class Worker:
                     columns.add_scores(component, metric(scene), scene)
                 except torch.OutOfMemoryError:
                     raise
+                except Unsupported as error:
+                    columns.add_nothing(component, scene)
+                    self.emit(Note(f"{component.text} has no value: {_line(error, name=False)}"))
                 except Exception as error:
                     raise RuntimeError(f"metric {component.text}: {_line(error)}") from error
         columns.check()

@@ -56,6 +56,7 @@ def xbench_models() -> list[ModelSpec]:
                 "lr": 1e-7,
                 "early_stop": 10,
                 "augment": True,
+                "copies": 11,
                 "frozen": 7,
                 "weights": "none",
                 "input": "rgb",

@@ -79,8 +79,7 @@ def fit_gain(context: FitContext) -> Mapping[str, Tensor]:
     """Train by the wrapped model's own recipe on GAIN's loss, and return the state dict.
 
     ``context.notes`` gets ``gain``, the layer and the fill colour that were taken, and through the training loop the
-    monitors of `Gain` in ``epochs``. A recipe that stops early judges by accuracy alone: with a warm-up, its best epoch may
-    be a plain one.
+    monitors of `Gain` in ``epochs``. Of a recipe that stops early the best epoch is one behind the warm-up.
 
     Raises
     ------

@@ -65,6 +65,8 @@ class Gain:
         The share of the training that is behind; below ``settings.warmup`` the loss is L_cl alone.
     needs_masks
         Whether there is an L_e.
+    ready
+        Whether the warm-up is over: a plain epoch must not pass for one of GAIN's.
     monitors
         Of the last step, scalars: ``loss_cl``, ``loss_am``, ``loss_ext`` (before alpha and omega_ext); ``blank_rate``, the
         share of blank maps, and ``attention_area``, the mean of the soft mask, both over the classes that L_am counts.
@@ -75,6 +77,11 @@ class Gain:
         self.progress = 0.0
         self.needs_masks = settings.omega_ext > 0
         self.monitors: Mapping[str, Tensor] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether the last step had GAIN's loss."""
+        return self.progress >= self.settings.warmup
 
     def __call__(
         self,
@@ -94,7 +101,7 @@ class Gain:
         numbers = self.settings
         features, logits = tapped(module, image, self.layer)
         loss = loss_cl = classification(logits)
-        warm = self.progress < numbers.warmup
+        warm = not self.ready
         found = attention(features, score(module, logits, label, "logit"), numbers, follow=not warm)
         soft = soft_mask(found.map, numbers.sigma, numbers.omega)
         wanted = label > 0 if numbers.classes == "positive" else torch.ones_like(label, dtype=torch.bool)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xbench_noise.objective import Objective
+from xbench_noise.objective import NoiseObjective
 
 _BETAS = (0.9, 0.999)
 _EPS = 1e-8
@@ -43,7 +43,7 @@ class Adam:
         """Return a descent that begins at w."""
         return cls(w, torch.zeros_like(w), torch.zeros_like(w))
 
-    def advance(self, objective: Objective, draws: int, lr: float) -> None:
+    def advance(self, objective: NoiseObjective, draws: int, lr: float) -> None:
         """Take a step of size ``lr`` along the slope of E that ``draws`` fresh draws of noise show."""
         slope = objective.measure(self.w, draws, "descent", self.step, slopes=True).slope - 1 / self.w[0].numel()
         self.step += 1
@@ -55,7 +55,7 @@ class Adam:
         self.w = (self.w - lr * mean / (square.sqrt() + _EPS)).clamp(0, 1)
 
 
-def adam(objective: Objective, w: Tensor, steps: int, draws: int, lr: float) -> Tensor:
+def adam(objective: NoiseObjective, w: Tensor, steps: int, draws: int, lr: float) -> Tensor:
     """Return w [B,H,W] after that many steps of `Adam`, the last iterate."""
     descent = Adam.start(w)
     for _ in range(steps):
@@ -63,7 +63,7 @@ def adam(objective: Objective, w: Tensor, steps: int, draws: int, lr: float) -> 
     return descent.w
 
 
-def boundary(objective: Objective, w: Tensor, steps: int, draws: int, lr: float, share: float) -> Tensor:
+def boundary(objective: NoiseObjective, w: Tensor, steps: int, draws: int, lr: float, share: float) -> Tensor:
     """Return w [B,H,W] after a descent that learns from the draws near the tolerance too.
 
     Near the optimum some 2 % of the draws move an output beyond its tolerance, and only those have a slope,

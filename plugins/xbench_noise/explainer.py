@@ -13,7 +13,7 @@ from xbench.errors import Unsupported
 from xbench.models import Model
 from xbench.tensors import Batch, Explainer, Explanation
 from xbench_noise.descent import adam, boundary
-from xbench_noise.objective import Objective, Reference, Score
+from xbench_noise.objective import NoiseObjective, Reference, Score
 
 _ID = "noise/noncontributing"
 
@@ -25,7 +25,7 @@ HELD_OUT = 100
 class Preset:
     """A way down and its budget: ``descend(objective, w, steps, draws, lr)``."""
 
-    descend: Callable[[Objective, Tensor, int, int, float], Tensor]
+    descend: Callable[[NoiseObjective, Tensor, int, int, float], Tensor]
     steps: int
     draws: int
     lr: float
@@ -54,7 +54,7 @@ def noncontributing(
     """Return the noise level that each pixel bears: w minimising E(w) (Ikeno, Hara, Washio 2018, section 3.2).
 
     E(w) = E_U[sum_k max(|y_k - y'_k| - a, 0)] - mean w over 0 <= w <= 1, with y' the outputs for x + U * w and U uniform
-    on [-1,1]; see `Objective`. All outputs must stay where they are, so the map is one of the image and not of the target.
+    on [-1,1]; see `NoiseObjective`. All outputs must stay where they are, so the map is one of the image and not of the target.
 
     Five digits and mnist/s1, E over the same 2,000 fresh draws (``python benchmarks/noise.py``): ``paper`` -.9017 by 1.53
     million forwards an image; ``fast`` .0006 more (standard error .0007) by 26,600; ``draft`` .0117 more (.0010) by 1,290. A
@@ -107,7 +107,7 @@ def noncontributing(
         raise Unsupported(f"{_ID}: w0 is {w0}; a start in [0,1], above 0 unless preset=paper, is needed")
 
     def solve(batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        objective = Objective(model, batch, score, reference, tolerance, thresholds, clamp)
+        objective = NoiseObjective(model, batch, score, reference, tolerance, thresholds, clamp)
         start = torch.full_like(batch.image[:, 0], w0)
         w = base.descend(objective, start, steps or base.steps, draws or base.draws, lr or base.lr)
         fresh = objective.measure(w, HELD_OUT, "held out")

@@ -49,7 +49,7 @@ class Measured:
     bend: Tensor
 
 
-class Objective:
+class NoiseObjective:
     """The objective of S1 (section 3.2) for every image of a batch, each on its own.
 
     E(w) = (1/N) sum_n sum_k max(|y_k - y'_k| - a, 0) - (1/HW) sum w, where y' are the outputs for x + U * w, U uniform on

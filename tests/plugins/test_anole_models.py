@@ -152,7 +152,7 @@ def train(folder, name="slim", *, killed_after=None, epochs=2, dataset=None, ind
     """Train on 32 small pictures; ``killed_after`` ends it in the first step after that epoch."""
     folder.mkdir(exist_ok=True)
     data = dataset or camouflage(None, size=size, train=32, valid=8, test=4, bias=0.9, seed=0)
-    params = PARAMS[name] | {"epochs": epochs, "batch": 8} | params
+    params = PARAMS[name] | {"epochs": epochs, "batch": 8} | ({"copies": 1} if name == "vgg16" else {}) | params
 
     def report(done, total, text):
         if killed_after is not None and done > killed_after * total / epochs:
@@ -217,9 +217,43 @@ def test_frozen_convolutions_keep_every_bit_and_all_others_learn(narrow, tmp_pat
 
 
 def test_vgg16_returns_the_best_epoch_and_says_which(narrow, tmp_path):
-    _, _, context = train(tmp_path, "vgg16", epochs=4, lr=1e-3, early_stop=1)
-    assert 1 <= context.notes["best_epoch"] <= 4
-    assert len(context.notes["epochs"]) <= 4
+    after, _, context = train(tmp_path, "vgg16", epochs=4, lr=1e-3, early_stop=1)
+    lines, best = context.notes["epochs"], context.notes["best_epoch"]
+    marks = [(line["valid_accuracy"], -line["valid_loss"]) for line in lines]
+    assert marks.index(max(marks)) + 1 == best
+    shorter, _, _ = train(tmp_path / "best", "vgg16", epochs=best, lr=1e-3, early_stop=0)
+    assert all(torch.equal(after[name], shorter[name]) for name in after)
+
+
+def test_an_epoch_shows_every_photograph_as_often_as_s4_made_copies(narrow, tmp_path):
+    seen = []
+
+    def report(done, total, text):
+        seen.append(total)
+
+    data = camouflage(None, size=32, train=32, valid=8, test=4, bias=0.9, seed=0)
+    module = build("vgg16")
+    params = PARAMS["vgg16"] | {"epochs": 1, "batch": 8, "copies": 3}
+    index = data.index("train")
+    context = FitContext(
+        data, index, data.index("valid"), params, 0, torch.device("cpu"), tmp_path, report=report, module=module
+    )
+    models.fit_vgg16(context)
+    assert set(seen) == {3 * 32 // 8}
+
+
+def test_a_file_of_the_network_itself_brings_its_answers_back_blue_first_too(narrow, tmp_path):
+    module = build("vgg16", input="bgr").eval()
+    torch.save(module.state_dict(), tmp_path / "own.pt")
+    other = build("vgg16", input="bgr").eval()
+    with torch.no_grad():
+        other.classifier[2].bias.add_(1)
+    other.load(str(tmp_path / "own.pt"))
+    image = pictures(3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(module(image), other(image))
+    with pytest.raises(Unsupported, match="are for input=rgb"):
+        other.load("imagenet")
 
 
 def test_no_augmentation_is_another_training(tmp_path):
@@ -320,7 +354,7 @@ def test_the_authors_weights_load_and_find_edges_in_grey_and_colour(real_data):
     assert len(loaded.names) == 14
     assert set(loaded.kept) == {name for name in module.state_dict() if name not in loaded.names}
     file = torch.load(path, weights_only=True)
-    assert torch.equal(module.features[0].weight, file["features.0.weight"].flip(1))
+    assert torch.equal(module.features[0].weight, file["features.0.weight"])
     assert torch.equal(module.features[14].bias, file["features.14.bias"])
     image = torch.as_tensor(
         camouflage(None, size=64, train=0, valid=0, test=2, bias=0, seed=0)
@@ -328,7 +362,7 @@ def test_the_authors_weights_load_and_find_edges_in_grey_and_colour(real_data):
         .image
     )
     with torch.no_grad():
-        maps = module.features[:16]((image - module.mean) / module.std)
+        maps = module.features[:16]((image.flip(1) - module.mean) / module.std)
     # Trained features: most are zero at most places, few are dead, and their scale is that of the file's activations.
     assert 0.5 < (maps == 0).float().mean() < 0.95
     assert (maps.amax(dim=(0, 2, 3)) == 0).float().mean() < 0.2

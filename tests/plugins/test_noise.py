@@ -16,7 +16,7 @@ from xbench.tensors import Batch
 from xbench_noise.descent import Adam, adam
 from xbench_noise.descent import boundary as boundary_of_share
 from xbench_noise.explainer import HELD_OUT, PRESETS, noncontributing
-from xbench_noise.objective import Objective
+from xbench_noise.objective import NoiseObjective
 
 boundary = partial(boundary_of_share, share=0.9)
 SPEC = xbench_noise.xbench_explainers()[0]
@@ -56,7 +56,7 @@ def explain(net, some, **params):
 
 
 def objective(net, some, tolerance=0.0, theta=(0.2, 0.0)):
-    return Objective(net, some, "logit", "masked", tolerance, theta, clamp=False)
+    return NoiseObjective(net, some, "logit", "masked", tolerance, theta, clamp=False)
 
 
 def start(some, value=0.5):

@@ -12,7 +12,7 @@ from xbench.seeds import sample_keys
 from xbench.tensors import Batch
 from xbench_noise.descent import Adam
 from xbench_noise.masks import Masked, Recorded
-from xbench_noise.objective import GAP_SHARE, Objective
+from xbench_noise.objective import GAP_SHARE, NoiseObjective
 
 
 def batch(count=3, channels=1, height=5, width=6, dtype=torch.float32, seed=0):
@@ -54,7 +54,7 @@ def linear(some, weight):
 
 
 def objective(net, some, *, score="logit", reference="masked", tolerance=0.0, theta=(0.2, 0.0), clamp=False):
-    return Objective(net, some, score, reference, tolerance, theta, clamp)
+    return NoiseObjective(net, some, score, reference, tolerance, theta, clamp)
 
 
 def levels(some, low=0.0, high=1.0, seed=5):

@@ -27,7 +27,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     )
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="runs' folders")
     parser.add_argument(
-        "--truth", metavar="METRIC", help="the score that knows the truth; default the suite's primary one"
+        "--truth", metavar="METRIC", default="", help="the score that knows the truth; default one of localisation"
     )
     parser.set_defaults(call=trust)
 
@@ -62,7 +62,7 @@ def trust(arguments: argparse.Namespace) -> int:
 
     runs = [run_folder(folder) for folder in arguments.folders]
     keys = [key for own, _, _ in runs for key in own]
-    found = trusted([Store(folder) for folder in arguments.folders], arguments.truth or runs[0][1], keys)
+    found = trusted([Store(folder) for folder in arguments.folders], arguments.truth, keys, runs[0][1])
     for each in found:
         say("{}, {}", each.board, each.model)
         say("agreement with {} (Spearman's rho over explainers, controls left out)", each.truth)

@@ -1,7 +1,6 @@
 """``xbench list``: what is installed."""
 
 import argparse
-import math
 
 from xbench.errors import XbenchError
 from xbench.plugins import Registry, discover
@@ -55,7 +54,7 @@ def _metric_rows(spec: Spec) -> list[list[str]]:
     assert isinstance(spec, MetricSpec)
     rows: list[list[str]] = []
     for score in spec.scores:
-        low, high = ("" if math.isinf(end) else f"{end:g}" for end in score.bounds)
+        low, high = (f"{end:g}" for end in score.bounds)
         better = {True: "more", False: "less", None: ""}[score.higher_is_better]
         known = isinstance(score.chance, (int, float))
         chance = f"{score.chance:g}" if known else "by sample" if score.chance else ""

@@ -2,16 +2,19 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xbench.errors import Unsupported
 from xbench.metrics.ranks import spearman
 from xbench.models import Model
 from xbench.perturb import levels
 from xbench.scene import Curve, Scene
 from xbench.seeds import integers, stable_int
+from xbench.tensors import Batch
 
 Scores = dict[str, Tensor | Curve]
 Metric = Callable[[Scene], Scores]
@@ -22,7 +25,7 @@ def random_logit(absolute: bool) -> Metric:
     """Return the metric: [B] Spearman's correlation in [-1,1] of the map for the target and for another class; less is better.
 
     The other class is drawn from the sample's key. ``absolute``: of the maps' absolute values. NaN where a map is the same
-    everywhere. One explanation an image.
+    everywhere, or the method has no answer for the other class. One explanation an image.
 
     Source: Sixt, Granz, Landgraf, "When explanations lie", ICML 2020.
     """
@@ -30,9 +33,10 @@ def random_logit(absolute: bool) -> Metric:
     def measure(scene: Scene) -> Scores:
         batch, classes = scene.batch, scene.backdrop.clean_logits.shape[1]
         step = integers(batch.keys, "random_logit", ()) % max(1, classes - 1)
-        other = scene.explain(batch.with_target((batch.target + 1 + step) % classes)).attribution
-        maps = (scene.explanation.attribution, other)
-        return {"random_logit": _similarity(*maps, absolute)}
+        other = scene.explain(batch.with_target((batch.target + 1 + step) % classes))
+        maps = (scene.explanation.attribution, other.attribution)
+        similar = _similarity(*maps, absolute)
+        return {"random_logit": similar.masked_fill(~other.answered, float("nan"))}
 
     return measure
 
@@ -43,7 +47,8 @@ def mprt(steps: int, absolute: bool) -> Metric:
     ``mprt`` [B] is the mean over the stages of Spearman's correlation in [-1,1] of the map with that of the untouched
     network, whose own correlation of 1 does not count; ``mprt_last`` that when all layers are fresh; ``mprt.curve`` by
     the share of layers. Less is better: a map that stays the same does not show what was learnt. A blank map of a fresh
-    network is like nothing: its correlation counts 0. NaN where the map of the untouched network is blank.
+    network is like nothing: its correlation counts 0. A stage at which the method has no answer does not count. NaN where the
+    map of the untouched network is blank, or there is no answer at any stage.
 
     Parameters
     ----------
@@ -55,7 +60,15 @@ def mprt(steps: int, absolute: bool) -> Metric:
     Notes
     -----
     A layer is a module with ``reset_parameters``; batch normalisation forgets its statistics too. Fresh weights are drawn
-    from the layer's name, so that they are the same for every explainer and batch.
+    from the layer's name, so that they are the same for every explainer, batch and device; intervals leave their spread
+    out. The explainer's own noise is drawn anew, as it would be for another network.
+
+    Raises
+    ------
+    ValueError
+        There are fewer than 0 steps.
+    Unsupported
+        Raised by the metric: the network has no layer whose weights could be drawn afresh.
     """
     if steps < 0:
         raise ValueError(f"steps={steps}: 0 or more are needed")
@@ -63,14 +76,14 @@ def mprt(steps: int, absolute: bool) -> Metric:
     def measure(scene: Scene) -> Scores:
         clean, found, shares = scene.explanation.attribution, [], []
         for share, model in _cascade(scene.model, steps):
-            other = scene.rebind(model)(scene.batch).attribution
-            similar = _similarity(clean, other, absolute)
-            found.append(torch.where(_flat(other), 0.0, similar))
+            other = scene.rebind(model)(_other_noise(scene.batch))
+            similar = torch.where(_flat(other.attribution), 0.0, _similarity(clean, other.attribution, absolute))
+            found.append(similar.masked_fill(~other.answered, float("nan")))
             shares.append(share)
         like = torch.stack(found, dim=1).masked_fill(_flat(clean)[:, None], float("nan"))
         whole = torch.cat([torch.ones_like(like[:, :1]), like], dim=1)
         x = torch.tensor([0.0, *shares], dtype=torch.float64, device=like.device)
-        return {"mprt": like.mean(dim=1), "mprt_last": like[:, -1], "mprt.curve": Curve(x, whole)}
+        return {"mprt": like.nanmean(dim=1), "mprt_last": like[:, -1], "mprt.curve": Curve(x, whole)}
 
     return measure
 
@@ -79,16 +92,17 @@ def efficient_mprt() -> Metric:
     """Return the metric: [B] how much more complex the map is under fresh weights, (H(fresh) - H) / H; more is better.
 
     H is the entropy of a histogram of the map's absolute values, of 100 bins from the least to the highest. What is learnt
-    should show as order: a score of 0 or less is a map as ordered without. NaN where the map is blank.
+    should show as order: a score of 0 or less is a map as ordered without. NaN where the map is blank, or the method has no
+    answer for the fresh network.
 
     Source: Hedstroem, Weber, Lapuschkin, Hoehne, "Sanity checks revisited", arXiv 2401.06465.
     """
 
     def measure(scene: Scene) -> Scores:
         *_, (_, model) = _cascade(scene.model, 1)
-        fresh = _histogram_entropy(scene.rebind(model)(scene.batch).attribution)
-        own = _histogram_entropy(scene.explanation.attribution)
-        return {"efficient_mprt": ((fresh - own) / own).masked_fill(own <= 0, float("nan"))}
+        other = scene.rebind(model)(_other_noise(scene.batch))
+        fresh, own = (_histogram_entropy(each.attribution) for each in (other, scene.explanation))
+        return {"efficient_mprt": ((fresh - own) / own).masked_fill((own <= 0) | ~other.answered, float("nan"))}
 
     return measure
 
@@ -98,17 +112,23 @@ def _cascade(model: Model, steps: int) -> Iterator[tuple[float, Model]]:
     module = copy.deepcopy(model.module)
     layers = [(name, layer) for name, layer in module.named_modules() if _own_weights(layer)][::-1]
     if not layers:
-        raise ValueError("the network has no layer whose weights could be drawn afresh")
+        raise Unsupported("the network has no layer whose weights could be drawn afresh")
     stages = set(range(1, len(layers) + 1))
     if steps:
         stages = set(np.unique(np.linspace(0, len(layers), steps + 1).round().astype(int))[1:].tolist())
     for count, (name, layer) in enumerate(layers, start=1):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stable_int("mprt", name))
-            reset: Callable[[], None] = layer.reset_parameters
+            reset: Callable[[], None] = layer.cpu().reset_parameters  # on the GPU it would draw other numbers
             reset()
+        layer.to(model.device)
         if count in stages:
             yield count / len(layers), Model(module, model.link, model.batch_size)
+
+
+def _other_noise(batch: Batch) -> Batch:
+    """Return the batch with other keys: a map of noise must not pass for one that survives."""
+    return replace(batch, keys=integers(batch.keys, "mprt", (2,)))
 
 
 def _own_weights(layer: nn.Module) -> bool:

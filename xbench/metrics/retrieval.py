@@ -16,11 +16,21 @@ _BINS = 256
 
 
 def average_precision() -> Metric:
-    """Return the metric: [B] area under precision over recall of the pixels, mask = positive; chance k/n.
+    """Return the metric: [B] area under precision over recall of the pixels, mask = positive; NaN where it is empty.
 
-    Pixels of one level enter together, as in scikit-learn, so that no order of ties counts; a blank map scores k/n.
+    Pixels of one level enter together, as in scikit-learn, so that no order of ties counts; a blank map scores k/n. Chance is
+    what a random order of k mask pixels among n scores on average, ((k - 1)(n - H)/(n - 1) + H)/n with H = 1 + 1/2 + ... + 1/n.
     """
-    return lambda scene: scored(scene, "average_precision", object_mask(scene), _average_precision)
+
+    def measure(scene: Scene) -> Scores:
+        mask = object_mask(scene)
+        k, n = mask.sum(dim=1).double(), mask.shape[1]
+        harmonic = float((1 / torch.arange(1, n + 1, dtype=torch.float64)).sum())
+        chance = ((k - 1) * (n - harmonic) / max(n - 1, 1) + harmonic) / n
+        found = scored(scene, "average_precision", mask, _average_precision)
+        return found | {"average_precision.chance": chance.masked_fill(k == 0, float("nan"))}
+
+    return measure
 
 
 def mask_auroc() -> Metric:

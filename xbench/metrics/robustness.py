@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from xbench.errors import Unsupported
 from xbench.metrics.ranks import spearman
+from xbench.perturb import levels
 from xbench.scene import Scene
 from xbench.seeds import uniform
 from xbench.tensors import Batch
@@ -20,7 +22,8 @@ def max_sensitivity(radius: float, draws: int) -> Metric:
     """Return the metric: [B] the largest |Phi(x + d) - Phi(x)| / |Phi(x)| over random d, less is better.
 
     d is uniform on [-radius, radius] at every pixel and channel; x + d is cut to [0,1]; norms are Euclidean over the raw map,
-    the target stays. NaN where the map is all 0. ``draws`` explanations an image; the explainer's own noise is the same in all.
+    the target stays. NaN where the map is all 0, or the method has no answer for some x + d. ``draws`` explanations an image;
+    the explainer's own noise is the same in all, so that one that is nothing else scores 0.
 
     Source: Yeh, Hsieh, Suggala, Inouye, Ravikumar, NeurIPS 2019, by samples and relative, as in Captum.
 
@@ -40,9 +43,10 @@ def max_sensitivity(radius: float, draws: int) -> Metric:
         for draw in range(draws):
             noise = uniform(batch.keys, "sensitivity", batch.image.shape[1:], draw) * 2 - 1
             image = (batch.image + radius * noise.to(batch.image)).clamp(0, 1)
-            other = scene.explain(replace(batch, image=image)).attribution.flatten(1).double()
-            moved.append((other - clean).norm(dim=1))
-        worst = torch.stack(moved).amax(dim=0) / size
+            other = scene.explain(replace(batch, image=image))
+            far = (other.attribution.flatten(1).double() - clean).norm(dim=1)
+            moved.append(far.masked_fill(~other.answered, float("nan")))
+        worst = torch.stack(moved).amax(dim=0) / size  # one draw without an answer leaves the worst unknown
         return {"max_sensitivity": worst.masked_fill(size == 0, float("nan"))}
 
     return measure
@@ -52,12 +56,14 @@ def shift_stability(pixels: int) -> Metric:
     """Return the metric: [B] does the map move with the image? Spearman's correlation in [-1,1], mean over four shifts.
 
     The image, and all truth beside it, is moved by ``pixels`` up, down, left and right, its border repeated; the map of the
-    moved image is compared with the moved map where both see the image. NaN where a map is the same everywhere.
+    moved image is compared with the moved map where both see the image. NaN where a map is the same everywhere or missing.
 
     Raises
     ------
     ValueError
-        The shift is not 1 or more; or, raised by the metric, it leaves less than half of the image in view.
+        The shift is not 1 or more.
+    Unsupported
+        Raised by the metric: the shift leaves less than half of the image in view.
     """
     if pixels < 1:
         raise ValueError(f"pixels={pixels}: a shift of 1 or more is needed")
@@ -65,15 +71,15 @@ def shift_stability(pixels: int) -> Metric:
     def measure(scene: Scene) -> Scores:
         height, width = scene.batch.image.shape[2:]
         if 2 * pixels > min(height, width):
-            raise ValueError(f"pixels={pixels} moves images of {height} x {width} half out of view; less is needed")
+            raise Unsupported(f"pixels={pixels} moves images of {height} x {width} half out of view; less is needed")
         found = []
         for down, right in ((pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels)):
-            other = scene.explain(_moved(scene.batch, down, right)).attribution
-            here = scene.explanation.attribution[
-                :, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)
-            ]
-            there = other[:, max(0, down) : height - max(0, -down), max(0, right) : width - max(0, -right)]
-            found.append(spearman(here.flatten(1), there.flatten(1)))
+            other = scene.explain(_moved(scene.batch, down, right))
+            maps = (scene.explanation.attribution, other.attribution)
+            here, there = (levels(each).view(-1, height, width) for each in maps)
+            here = here[:, max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
+            there = there[:, max(0, down) : height - max(0, -down), max(0, right) : width - max(0, -right)]
+            found.append(spearman(here.flatten(1), there.flatten(1)).masked_fill(~other.answered, float("nan")))
         return {"shift_stability": torch.stack(found).mean(dim=0)}
 
     return measure

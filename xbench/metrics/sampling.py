@@ -12,7 +12,9 @@ from xbench.seeds import integers, normal
 Scores = dict[str, Tensor]
 Metric = Callable[[Scene], Scores]
 Score = Literal["prob", "logit"]
-_MASK_BYTES = 2**28
+_KEPT_BYTES = 2**26
+_STILL = 1e-6
+"""A score that moves by no more than this does not move: float32 does as much by itself."""
 
 
 def faithfulness_correlation(runs: int, share: float, fill: str, score: Score) -> Metric:
@@ -20,7 +22,8 @@ def faithfulness_correlation(runs: int, share: float, fill: str, score: Score) -
 
     Each of ``runs`` sets has the same number of pixels, ``share`` of all; one side is the sum of the raw map over the set (of
     a map whose large values mean no contribution, its negative), the other the target's score less that with the set
-    filled. NaN where one side does not vary, as for a blank map. ``runs`` forwards an image, shared by all explainers.
+    filled. NaN where one side does not vary, as for a blank map or a saturated score. ``runs`` forwards an image, shared by all
+    explainers.
 
     Source: Bhatt, Weller, Moura, "Evaluating and aggregating feature-based model explanations", IJCAI 2020.
 
@@ -44,7 +47,8 @@ def faithfulness_correlation(runs: int, share: float, fill: str, score: Score) -
         cost = _drops(backdrop, f"correlation/{runs}/{share}/{fill}/{score}", runs, changed, score)
         value = _signed(scene)
         sums = torch.stack([(value * _subset(backdrop, run, share)).sum(dim=1) for run in range(runs)], dim=1)
-        return {"faithfulness_correlation": pearson(sums, cost)}
+        still = cost.amax(dim=1) - cost.amin(dim=1) <= _STILL
+        return {"faithfulness_correlation": pearson(sums, cost).masked_fill(still, float("nan"))}
 
     return measure
 
@@ -53,9 +57,9 @@ def infidelity(runs: int, noise: float, score: Score) -> Metric:
     """Return the metric: [B] E (b I.Phi - (f(x) - f(x - I)))^2 / E (f(x) - f(x - I))^2 with the best factor b; less is better.
 
     I is normal noise of standard deviation ``noise``, the same for all channels of a pixel, Phi the raw map, f the target's
-    score. b = E (I.Phi)(f(x) - f(x - I)) / E (I.Phi)^2 makes maps of any scale comparable, and the denominator images: 0 is
-    a map that tells every change, 1 one that tells none (a blank map too); one of random noise is fitted to 1 - 1/runs, which
-    is the chance given. NaN where the score does not move at all.
+    score. b = max(0, E (I.Phi)(f(x) - f(x - I)) / E (I.Phi)^2) makes maps of any scale comparable, and the denominator
+    images: 0 is a map that tells every change, 1 one that tells none, or the opposite (a blank map too). Half of all random
+    maps are fitted, to 1 - 1/runs on average: the chance given is 1 - 1/(2 runs). NaN where the score does not move.
     ``runs`` forwards an image, shared by all explainers.
 
     Source: Yeh, Hsieh, Suggala, Inouye, Ravikumar, "On the (in)fidelity and sensitivity of explanations", NeurIPS 2019, with
@@ -87,13 +91,13 @@ def infidelity(runs: int, noise: float, score: Score) -> Metric:
         value = _signed(scene)
         told = torch.stack([(value * draw(run).flatten(1)).sum(dim=1) for run in range(runs)], dim=1)
         power = told.square().sum(dim=1)
-        factor = torch.where(power > 0, (told * cost).sum(dim=1) / power, 0.0)
+        factor = torch.where(power > 0, (told * cost).sum(dim=1) / power, 0.0).clamp(min=0)
         whole = cost.square().sum(dim=1)
         rest = (factor[:, None] * told - cost).square().sum(dim=1) / whole
-        still = whole == 0
+        still = cost.abs().amax(dim=1) <= _STILL
         return {
             "infidelity": rest.masked_fill(still, float("nan")),
-            "infidelity.chance": torch.full_like(rest, 1 - 1 / runs).masked_fill(still, float("nan")),
+            "infidelity.chance": torch.full_like(rest, 1 - 1 / (2 * runs)).masked_fill(still, float("nan")),
         }
 
     return measure
@@ -125,7 +129,9 @@ def _subset(backdrop: Backdrop, run: int, share: float) -> Tensor:
     draw = integers(batch.keys, "subset", (n,), run)
     place = draw.kthvalue(max(1, round(share * n)), dim=1, keepdim=True).values
     inside = draw <= place
-    if (run + 1) * inside.numel() <= _MASK_BYTES:
+    # A worker keeps the backdrops of a whole slice, up to 1,024 images.
+    held = sum(value.nbytes for value in backdrop.memo.values())
+    if held + inside.nbytes <= _KEPT_BYTES * len(batch) / 1024:
         backdrop.memo[key] = inside
     return inside
 

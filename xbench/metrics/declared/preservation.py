@@ -45,7 +45,7 @@ def specs() -> list[MetricSpec]:
                 ScoreSpec(name="mask_agreement", higher_is_better=None, aggregate="rate"),
                 ScoreSpec(name="reference_gap", higher_is_better=None, bounds=UNBOUNDED),
             ),
-            family="preservation",
+            family="noise",
             needs=("attribution",),
             summary="what an explainer that optimises noise reached: objective, coverage, violations, what its masks change",
             citation=study,
