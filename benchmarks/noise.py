@@ -68,9 +68,11 @@ def paper(model, objective, path, steps):
         state = load_file(path)
         descent = Adam(state["w"], state["mean"], state["square"], int(state["step"]))
         seconds, forwards = float(state["seconds"]), int(state["forwards"])
+        if descent.step > steps:
+            raise SystemExit(f"{path} is {descent.step:,} steps old already; remove it or ask for as many")
     while descent.step < steps:
         start, before = time.perf_counter(), model.passes.forwards
-        for _ in range(SAVED_EVERY):
+        for _ in range(min(SAVED_EVERY, steps - descent.step)):
             descent.advance(objective, preset.draws, preset.lr)
         seconds += time.perf_counter() - start
         forwards += model.passes.forwards - before

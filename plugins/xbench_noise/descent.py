@@ -10,7 +10,7 @@ from xbench_noise.objective import NoiseObjective
 _BETAS = (0.9, 0.999)
 _EPS = 1e-8
 
-# Of `boundary`; with half the band, or twice, or a memory of .9, E of 5,300 evaluations moves by .001 at most (five digits).
+# Of `boundary`: half the band, or twice, or a memory of .9 hardly move E.
 _BAND = 0.1
 _FIRST_SHARE = 0.1
 _MEMORY = 0.8
@@ -66,7 +66,7 @@ def adam(objective: NoiseObjective, w: Tensor, steps: int, draws: int, lr: float
 def boundary(objective: NoiseObjective, w: Tensor, steps: int, draws: int, lr: float, share: float) -> Tensor:
     """Return w [B,H,W] after a descent that learns from the draws near the tolerance too.
 
-    Near the optimum some 2 % of the draws move an output beyond its tolerance, and only those have a slope,
+    Near the optimum few draws move an output beyond its tolerance, and only those have a slope,
     sign(d) J_i U_i with d = y'_k - y_k and J_i = dy'_k / dx'_i, whose sign is a matter of chance: U_i is but one of
     hundreds of pixels that moved d. Integrated over U_i by parts (E[U g(U)] = E[(1 - U^2) / 2 g'(U)] for U uniform on
     [-1,1]) the same derivative is
