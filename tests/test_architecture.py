@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "specs", "data", "wire"},
     {"hookspecs", "seeds", "store", "codehash", "refs", "events", "folder", "weights"},
     {"tensors", "plugins", "suites"},
-    {"models", "components", "perturb"},
+    {"models", "components", "perturb", "imputation"},
     {"scene", "config", "checks", "fits", "devices"},
     {"fit_tasks", "metrics", "training", "columns"},
     {"plan"},

@@ -66,6 +66,41 @@ def specs() -> list[MetricSpec]:
             citation="Samek et al.: Evaluating the visualization of what a deep neural network has learned. TNNLS 2017",
         ),
         *_sampled(),
+        *_imputed(),
+    ]
+
+
+def _imputed() -> list[MetricSpec]:
+    source, paper = "xbench.metrics.road", "Rong et al.: A consistent and efficient evaluation strategy. ICML 2022"
+    return [
+        MetricSpec(
+            name="road",
+            version=1,
+            factory=f"{source}:road",
+            params={"steps": 9, "noise": 0.01},
+            scores=(
+                ScoreSpec(name="road", higher_is_better=False),
+                ScoreSpec(name="road_prob", higher_is_better=False),
+            ),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="accuracy, and probability, with the most relevant pixels replaced by their neighbours' means (MoRF)",
+            citation=paper,
+        ),
+        MetricSpec(
+            name="road_lerf",
+            version=1,
+            factory=f"{source}:road_lerf",
+            params={"steps": 9, "noise": 0.01},
+            scores=(
+                ScoreSpec(name="road_lerf", higher_is_better=True),
+                ScoreSpec(name="road_lerf_prob", higher_is_better=True),
+            ),
+            family="faithfulness",
+            needs=("attribution",),
+            summary="accuracy, and probability, with the least relevant pixels replaced by their neighbours' means (LeRF)",
+            citation=paper,
+        ),
     ]
 
 
