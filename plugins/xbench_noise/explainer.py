@@ -57,8 +57,8 @@ def noncontributing(
     on [-1,1]; see `NoiseObjective`. All outputs must stay where they are, so the map is one of the image and not of the target.
 
     On five test digits and mnist/s1, E over the same 2,000 fresh draws (``python benchmarks/noise.py``): ``paper`` -.9017 by
-    1.53 million forwards an image; ``fast`` .0006 more (standard error .0007) by 26,600; ``draft`` .0117 more (.0010) by 1,290. A
-    gradient goes back for one forward in 15 of the last two. Spearman's correlation of the maps of two draw seeds is .74 to
+    1.53 million forwards an image; ``fast`` .0006 more (standard error .0007) by 26,600; ``draft`` .0117 more (.0010) by 1,290,
+    a gradient going back for one forward in 15 of the last two. Spearman's correlation of the maps of two draw seeds is .74 to
     .96 for ``draft`` and .88 to .98 for ``fast``: where nearly all pixels bear all noise, their order is chance.
 
     Parameters
