@@ -85,7 +85,7 @@ def test_seeds_that_disagree_or_an_interval_over_nought_make_no_winner(run, fold
     wide = dataclasses.replace(sure, low=-0.3)
     for each in (torn, wide):
         assert each.winner is None
-        assert "cannot separate" in each.sentence("a", "b")
+        assert "3 seeds cannot separate" in each.sentence("a", "b")
 
 
 def test_scores_that_only_one_has_are_left_out_and_coverage_is_told(run, folder):

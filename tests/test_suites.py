@@ -63,7 +63,7 @@ def test_chestxray_quick_ranks_explainers_against_known_truth(tmp_path):
     for source, paper in (("normal", 0.577), ("enlarged", 0.612)):
         assert by_explainer(run, f"validity[from={source}]")["translation/ag_cyclegan"].low > paper
     for control in ("noise_flip_rate", "swapped_flip_rate"):
-        assert by_explainer(run, control)["translation/ag_cyclegan"].mean < 0.15
+        assert by_explainer(run, control)["translation/ag_cyclegan"].mean < 0.2
     distance = by_explainer(run, "counterfactual_distance")["translation/ag_cyclegan"]
     assert distance.high < distance.chance
     assert by_explainer(run, "oracle_validity")["translation/ag_cyclegan"].low > 0.8

@@ -80,7 +80,8 @@ class Comparison:
         elif self.differ:
             text = f"{a} and {b} differ: {seen}, {tests}"
         else:
-            text = f"{groups} cannot separate {a} and {b}: {seen}, {tests}"
+            who = f"{told.seeds} seeds" if self.p_holm <= ALPHA and told.seeds > 1 else groups
+            text = f"{who} cannot separate {a} and {b}: {seen}, {tests}"
             needed = needed_groups(told.effect, ALPHA / self.family)
             if math.isfinite(needed) and needed > told.n_groups and told.seeds == 1:
                 text += f"; if the difference is what was seen, about {_round(needed)} would"
