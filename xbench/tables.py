@@ -65,7 +65,7 @@ def views(rows: Sequence[Row], primary: str = "") -> list[Pivot]:
     own: list[Pivot] = []
     for metrics in families.values():
         measured = [row for row in rows if row.metric in metrics]
-        able = {row.explainer for row in measured if row.family and row.status != "undefined"}
+        able = {row.explainer for row in measured if row.family and row.status not in ("undefined", "unsupported")}
         # Whether the map beside a translation is blank, the first table says.
         kept = [replace(row, blank_rate=None) for row in measured if row.explainer in able]
         mapless = able - {row.explainer for row in rest if row.status != "unsupported"}
