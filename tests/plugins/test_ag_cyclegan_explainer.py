@@ -139,8 +139,10 @@ def test_training_killed_at_an_epoch_ends_in_the_same_weights(tmp_path, preset):
 
 def test_training_whose_process_is_killed_ends_in_the_same_weights(tmp_path):
     settings = {"iterations": 8, "epochs": 4, "pool": 3}
+    # Sums of another number of threads are rounded otherwise.
     code = f"""
-import os, pathlib, signal
+import os, pathlib, signal, torch
+torch.set_num_threads({torch.get_num_threads()})
 import test_ag_cyclegan_explainer as here
 made = here.context(pathlib.Path({str(tmp_path / "cut")!r}), **{settings})
 made.report = lambda done, total, text: done == 5 and os.kill(os.getpid(), signal.SIGKILL)
