@@ -22,7 +22,7 @@ from xbench.devices import choose_device, halving
 from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fit_tasks import FitTask, open_dataset
-from xbench.fits import FitContext, Recipe, load_fit, obtain_fit
+from xbench.fits import Fit, FitContext, Recipe, load_fit, obtain_fit
 from xbench.metrics.cost import Meter
 from xbench.models import Model
 from xbench.plan import Job, Unit
@@ -83,7 +83,9 @@ class Worker:
         self._datasets: dict[str, Dataset] = {}
         self._explainers: dict[str, Callable[[Batch], object]] = {}
         self._oracles: dict[str, Model] = {}
-        self._trained: dict[str, str] = {}  # fit key of a trained explainer -> SHA-256 of its weights
+        self._trained: dict[
+            str, Fit
+        ] = {}  # of trained explainers, which are built again for every network that forgets
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
@@ -208,7 +210,8 @@ class Worker:
             self.emit(Note(f"out of memory; going on with {size} images a pass"))
 
         arrays, cost = halving(lambda size: self._score(job, stage, size, rows), self.batch_size, self.device, smaller)
-        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, self._trained.get(job.explainer_fit or ""))
+        trained = self._trained.get(job.explainer_fit or "")
+        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, trained.sha256 if trained else None)
 
     def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Arrays, dict[str, Any]]:
         stage.model.batch_size = size
@@ -271,11 +274,11 @@ class Worker:
         if component.of:
             extra["of"] = self._explainer(component.of, None, model)
         if fit:
-            found = load_fit(fit)
+            found = self._trained.get(fit) or load_fit(fit)
             if found is None:
                 raise FileNotFoundError(f"the fit of {component.text} is not in {fit_folder(fit)}")
-            self._trained[fit] = found.sha256
-            extra["state"] = {name: value.to(self.device) for name, value in found.state.items()}
+            self._trained[fit] = found
+            extra["state"] = {name: value.to(self.device, copy=True) for name, value in found.state.items()}
         return import_attr(component.spec.factory)(model, **extra)
 
     def _model(
