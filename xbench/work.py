@@ -18,7 +18,7 @@ from xbench.checks import InvalidMap, ModelTouched, checked, compare, fingerprin
 from xbench.columns import Columns, gallery_images, gallery_rows
 from xbench.components import Component, import_attr
 from xbench.data import Dataset
-from xbench.devices import choose_device, halving
+from xbench.devices import choose_device, halving, images_a_pass
 from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fit_tasks import FitTask, open_dataset
@@ -77,7 +77,6 @@ class Worker:
     def __init__(self, options: WorkOptions, emit: Emit, number: int = 0) -> None:
         self.options, self.emit = options, emit
         self.device = choose_device(options.device, number)
-        self.batch_size = options.batch or (256 if self.device.type == "cuda" else 64)
         self.store = Store(options.out)
         self._models: dict[str, tuple[Model, str | None]] = {}
         self._datasets: dict[str, Dataset] = {}
@@ -209,7 +208,7 @@ class Worker:
             stage.backdrops.clear()
             self.emit(Note(f"out of memory; going on with {size} images a pass"))
 
-        arrays, cost = halving(lambda size: self._score(job, stage, size, rows), self.batch_size, self.device, smaller)
+        arrays, cost = halving(lambda size: self._score(job, stage, size, rows), self._pass(unit.shape), self.device, smaller)
         trained = self._trained.get(job.explainer_fit or "")
         self.store.commit(job.key, unit.part, arrays, stage.weights, cost, trained.sha256 if trained else None)
 
@@ -304,7 +303,10 @@ class Worker:
             weights = found.sha256
         spec = component.network.spec
         assert isinstance(spec, ModelSpec)
-        return Model(module.to(self.device), spec.link, self.batch_size), weights
+        return Model(module.to(self.device), spec.link, self._pass(shape)), weights
+
+    def _pass(self, shape: tuple[int, int, int]) -> int:
+        return self.options.batch or images_a_pass(self.device, shape)
 
     def _dataset(self, component: Component, root: Path | None) -> Dataset:
         key = f"{component.text} {root}"

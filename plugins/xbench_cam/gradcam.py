@@ -95,7 +95,7 @@ def gradcam_pp(model: Model, layer: str, normalise_alpha: bool) -> Explainer:
     """
 
     def rule(activation: Tensor, gradient: Tensor) -> Tensor:
-        if (activation < 0).any():
+        if activation.amin() < 0:
             raise Unsupported(
                 "Grad-CAM++ needs feature maps of 0 or more, as a ReLU gives; this layer's have values below 0"
             )
@@ -134,11 +134,12 @@ def mean_gradient(activation: Tensor, gradient: Tensor) -> Tensor:
 def plus_plus_weight(activation: Tensor, gradient: Tensor, normalise_alpha: bool) -> Tensor:
     """Return Grad-CAM++'s weights [B,F,1,1] >= 0 of feature maps and gradients [B,F,h,w]; see `gradcam_pp`."""
     positive = gradient.clamp(min=0)
-    alpha = (gradient > 0) / (2 + positive * activation.sum(dim=(2, 3), keepdim=True))
+    below = positive.mul(activation.sum(dim=(2, 3), keepdim=True)).add_(2)
+    found = (positive / below).sum(dim=(2, 3), keepdim=True)
     if normalise_alpha:
-        total = alpha.sum(dim=(2, 3), keepdim=True)
-        alpha = torch.where(total > 0, alpha / total, 0)
-    return (alpha * positive).sum(dim=(2, 3), keepdim=True)
+        total = ((gradient > 0) / below).sum(dim=(2, 3), keepdim=True)
+        found = torch.where(total > 0, found / total, 0)
+    return found
 
 
 def class_activation(model: Model, image: Tensor, target: Tensor, score: Score, layer: str = "") -> Tensor:
@@ -204,7 +205,10 @@ def gradient_cams(model: Model, batch: Batch, scores: Sequence[Score], layer: st
 
 def weighted(activation: Tensor, weight: Tensor, size: Sequence[int]) -> Cam:
     """Return the maps of size (H, W) of feature maps [B,F,h,w] and their weights [B,F,1,1] or [B,F,h,w]."""
-    signed = (weight * activation).sum(dim=1, keepdim=True)
+    if weight.shape[2:].numel() == 1:  # one weight a map: a product of matrices, which keeps no weighted maps
+        signed = (weight.flatten(2).transpose(1, 2) @ activation.flatten(2)).view_as(activation[:, :1])
+    else:
+        signed = (weight * activation).sum(dim=1, keepdim=True)
     return Cam(
         scaled(signed.clamp(min=0), size)[:, 0], weight.abs().flatten(1).amax(dim=1), signed.flatten(1).amax(dim=1)
     )
