@@ -19,7 +19,7 @@ LAYERS = [
     {"plan"},
     {"work", "worker", "executors", "stats", "flips", "paired"},
     {"leaderboard", "export"},
-    {"tables", "comparison", "trust"},
+    {"tables", "comparison", "trust", "friedman"},
     {"api", "report"},
     {"estimate"},
     {"cli", "__main__", "__init__"},
