@@ -111,3 +111,11 @@ def test_the_command_prints_a_sentence_a_score(run, folder, capsys):
     assert lines[1].startswith("  localisation_precision: 1.000 and 0.")
     assert "better than" in lines[2]
     assert main(["compare", str(folder / "nowhere"), "a", "b"]) == 2
+
+
+def test_of_two_runs_each_holds_one(tmp_path, capsys):
+    for name in ("controls/oracle", "fake/noise"):
+        api.run("blobs", out=tmp_path / name, executor="inline", device="cpu", limit=20, explainer=name)
+    folders = [str(tmp_path / name) for name in ("controls/oracle", "fake/noise")]
+    assert main(["compare", *folders, "controls/oracle", "fake/noise", "--metric", "localisation_precision"]) == 0
+    assert "controls/oracle is better" in capsys.readouterr().out

@@ -31,6 +31,17 @@ def xbench_explainers():
 """
 
 
+METRIC = """
+from xbench.hookspecs import hookimpl
+from xbench.specs import MetricSpec
+@hookimpl
+def xbench_metrics():
+    params = {"fill": 1}
+    return [MetricSpec(name="one", version=1, factory="x:y", params=params, sensitive_to=("fil", "fill", "bil"),
+                       scores=(), family="f")]
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -42,6 +53,8 @@ def xbench_explainers():
         (GOOD.replace('"one"', '"One!"'), "lower-case"),
         (GOOD.replace('"x:y"', '"x"'), "module:attr"),
         (GOOD.replace("ExplainerSpec(", "dict("), "ExplainerSpec is needed"),
+        (METRIC, "metric 'one' is sensitive_to fil, bil; its parameters are fill"),
+        (METRIC.replace('{"fill": 1}', "{}"), "its parameters are none"),
     ],
 )
 def test_a_broken_plugin_is_named_and_skipped(tmp_path, monkeypatch, text, problem):

@@ -11,7 +11,7 @@ from xbench.checks import InvalidMap
 from xbench.components import Component
 from xbench.errors import did_you_mean
 from xbench.scene import Curve, Scene
-from xbench.specs import UNBOUNDED, MetricSpec
+from xbench.specs import UNBOUNDED, MetricSpec, ScoreSpec
 from xbench.store import Arrays
 from xbench.tensors import Batch
 
@@ -103,7 +103,8 @@ class Columns:
     def add_scores(self, component: Component, found: dict[str, Tensor | Curve], scene: Scene) -> None:
         """Add a metric's results; samples without an explanation get NaN."""
         named = {score.name: shown for shown, score in component.scores()}
-        bounds = {score.name: score.bounds for _, score in component.scores() if score.aggregate == "mean"}
+        shapes = {score.name: _shape(len(scene.batch), score) for _, score in component.scores()}
+        bounds = {score.name: score.bounds for _, score in component.scores() if score.aggregate in ("mean", "tuned")}
         promised = [
             name
             for shown, score in component.scores()
@@ -124,22 +125,22 @@ class Columns:
                 name = f"curve/{named[base]}"
                 self._sums[name] = self._sums.get(name, 0) + rows.cpu().numpy()
                 continue
-            if value.shape != (len(scene.batch),):
-                raise ValueError(f"{key!r} has shape {tuple(value.shape)}; ({len(scene.batch)},) is needed")
-            value = value.double()
+            if value.shape != shapes[base]:
+                raise ValueError(f"{key!r} has shape {tuple(value.shape)}; {shapes[base]} is needed")
+            value = value.to(torch.float64, copy=True)
             if value.isinf().any():
                 raise ValueError(f"it gave an infinite {key!r}; NaN stands for undefined")
             low, high = bounds.get(base, UNBOUNDED)
             if not part and ((value < low - 1e-6) | (value > high + 1e-6)).any():
                 raise ValueError(f"it gave a {key!r} outside its bounds {low:g} to {high:g}")
             if undefined is not None:
-                value = value.masked_fill(undefined.to(value.device), float("nan"))
+                value[undefined.to(value.device)] = float("nan")
             self._add(f"{'chance' if part else 'score'}/{named[base]}", value)
 
     def add_nothing(self, component: Component, scene: Scene) -> None:
         """Add NaN for every score of a metric that has no answer for these samples."""
-        nothing = torch.full((len(scene.batch),), float("nan"), dtype=torch.float64)
         for shown, score in component.scores():
+            nothing = torch.full(_shape(len(scene.batch), score), float("nan"), dtype=torch.float64)
             for kind in ("score", "chance")[: 1 + (score.chance == "per_sample")]:
                 self._add(f"{kind}/{shown}", nothing)
 
@@ -149,6 +150,10 @@ class Columns:
 
     def _add(self, name: str, value: Tensor) -> None:
         self._parts.setdefault(name, []).append(value.detach().cpu().numpy())
+
+
+def _shape(samples: int, score: ScoreSpec) -> tuple[int, ...]:
+    return (samples, score.width) if score.aggregate == "tuned" else (samples,)
 
 
 def _unscored(component: Component, scene: Scene) -> Tensor | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from xbench.stats import cross_tuned
 from xbench.store import Store
 
 HEADER = (
@@ -24,6 +25,8 @@ def score_lines(store: Store, keys: Iterable[str]) -> Iterator[tuple[object, ...
         classes = cell["classes"]
         for name in (name for name in record.arrays if name.startswith("score/")):
             values = record.arrays[name]
+            if values.ndim > 1:  # a tuned score, as tables show it
+                values = cross_tuned(values, table["groups"])
             for row, sample in enumerate(table["ids"]):
                 explained = classes[record.arrays["target"][row]] if "target" in record.arrays else ""
                 named = (classes[table["labels"][row]], classes[record.arrays["predicted"][row]], explained)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xbench.stats import Bootstrap, Estimate, rank_groups
+from xbench.stats import Bootstrap, Estimate, cross_tuned, rank_groups
 from xbench.store import Json, Record, Store, content_key
 
 Found = tuple[Store, Record]
@@ -126,9 +126,13 @@ def _whole_first(stores: Sequence[Store], keys: Iterable[str] | None) -> Iterato
     """Yield each cell's record; of one in several folders those that are whole, once for each set of weights."""
     wanted = None if keys is None else list(dict.fromkeys(keys))
     copies: dict[str, list[Found]] = {}
-    for store in stores:
-        for key in store if wanted is None else wanted:
-            copies.setdefault(key, []).append((store, store.read(key)))
+    if wanted is None:
+        places = [(key, store) for store in stores for key in store]
+    else:
+        # Of several runs each holds its own cells; one that nobody holds is missing from the first.
+        places = [(key, store) for key in wanted for store in [one for one in stores if key in one] or stores[:1]]
+    for key, store in places:
+        copies.setdefault(key, []).append((store, store.read(key)))
     for found in copies.values():
         whole = {record.weights: (store, record) for store, record in reversed(found) if record.status == "ok"}
         yield from whole.values() or found[:1]
@@ -209,9 +213,14 @@ def _by_seed(records: Sequence[Record]) -> list[list[Record]]:
     return [runs[seed] for seed in sorted(runs)]
 
 
-def _columns(runs: Sequence[Sequence[Record]], name: str) -> list[Any]:
-    """Return a score's values [epochs * n] of each seed."""
-    return [np.concatenate([record.arrays[name] for record in run]) for run in runs]
+def _columns(runs: Sequence[Sequence[Record]], name: str, groups: Sequence[str]) -> list[Any]:
+    """Return a score's values [epochs * n] of each seed; of a tuned one those of the settings chosen for that record."""
+
+    def column(record: Record) -> Any:
+        values = record.arrays[name]
+        return cross_tuned(values, groups[: len(values)]) if values.ndim > 1 else values
+
+    return [np.concatenate([column(record) for record in run]) for run in runs]
 
 
 def _cell_rows(
@@ -256,7 +265,7 @@ def _cell_rows(
             if absent := [name for name in wanted for record in members if name not in record.arrays]:
                 yield Measured(_without(facts, "error", f"the records hold no {absent[0]}", chance), None, "")
                 continue
-            columns = _columns(runs, f"score/{score['name']}")
+            columns = _columns(runs, f"score/{score['name']}", bootstrap.groups)
             if score["aggregate"] == "auroc":
                 found = bootstrap.auroc(columns, labels)
             elif score["aggregate"] == "rate":
@@ -264,7 +273,7 @@ def _cell_rows(
             else:
                 found = bootstrap.estimate(columns)
             if score["chance"] == "per_sample":
-                chance = _number(bootstrap.estimate(_columns(runs, f"chance/{score['name']}")).mean)
+                chance = _number(bootstrap.estimate(_columns(runs, f"chance/{score['name']}", bootstrap.groups)).mean)
             if np.isnan(found.mean):
                 reason = "no sample has a value"
                 if found.n_scored:

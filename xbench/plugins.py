@@ -109,6 +109,13 @@ def _components(point: EntryPoint) -> list[tuple[str, str, Any]]:
                 raise ValueError(f"{spec.kind} name {spec.name!r} must be lower-case letters, digits and _")
             if ":" not in spec.factory:
                 raise ValueError(f"factory {spec.factory!r} of {spec.kind} {spec.name!r} must be 'module:attr'")
+            if isinstance(spec, MetricSpec) and (
+                unknown := [name for name in spec.sensitive_to if name not in spec.params]
+            ):
+                raise ValueError(
+                    f"metric {spec.name!r} is sensitive_to {', '.join(unknown)}; its parameters are "
+                    f"{', '.join(spec.params) or 'none'}"
+                )
             whole = replace(spec, package=package)
             found.append((spec.kind, whole.id, whole))
     return found

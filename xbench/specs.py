@@ -117,14 +117,28 @@ class ScoreSpec:
     ``chance`` is what an explainer that knows nothing scores on average: a number, ``"per_sample"`` (the metric returns a
     column ``<name>.chance``) or None where there is none. ``higher_is_better`` None: the number describes, and ranks nobody.
     ``aggregate`` is how per-sample values [n] become one number: their mean; the mean of zeros and ones with a Wilson
-    interval (``rate``); or the area under the ROC curve of the values against ``label == 1``.
+    interval (``rate``); the area under the ROC curve of the values against ``label == 1``; or ``tuned``: the metric returns
+    [B,width], one value for each of ``width`` settings, a sample's value is that under the setting which does best on the
+    other half of the groups (`xbench.stats.cross_tuned`), and of these the mean is taken.
     """
 
     name: str
     higher_is_better: bool | None
     bounds: tuple[float, float] = (0.0, 1.0)
     chance: float | Literal["per_sample"] | None = None
-    aggregate: Literal["mean", "rate", "auroc"] = "mean"
+    aggregate: Literal["mean", "rate", "auroc", "tuned"] = "mean"
+    width: int = 1
+
+    def __post_init__(self) -> None:
+        if (self.width > 1) is not (self.aggregate == "tuned"):
+            raise ValueError(
+                f"score {self.name!r} has width {self.width} and aggregate {self.aggregate!r}; "
+                "a tuned score needs a width of 2 or more, any other has width 1"
+            )
+        if self.aggregate == "tuned" and (not self.higher_is_better or self.chance == "per_sample"):
+            raise ValueError(
+                f"tuned score {self.name!r}: higher_is_better=True and a chance known beforehand are needed"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +148,8 @@ class MetricSpec(Spec):
     ``level="model"`` measures the classifier alone, without an explainer. ``needs`` may name ``mask``, ``counterfactual``,
     ``shortcut``, ``swapped`` (of the data), ``attribution``, ``translation`` (of the explainer) and ``two_classes``.
     ``uses=("oracle",)`` asks for a classifier trained independently of the one explained (``scene.backdrop.oracle``). A
-    parameter ``from`` names a class; where the data have no such class, the metric is unsupported.
+    parameter ``from`` names a class; where the data have no such class, the metric is unsupported. ``sensitive_to`` names
+    the parameters whose choice can change the order of explainers, and not just how precisely it is known.
     """
 
     kind: ClassVar[str] = "metric"
@@ -144,6 +159,7 @@ class MetricSpec(Spec):
     level: Literal["explainer", "model"] = "explainer"
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
+    sensitive_to: tuple[str, ...] = ()
 
     @property
     def id(self) -> str:

@@ -1,5 +1,6 @@
 """Intervals from one clustered bootstrap: groups (patients, specimens) are drawn, never single samples."""
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -164,6 +165,38 @@ class Bootstrap:
         return Estimate(
             mean, float(low), float(high), scored, sum(len(column) for column in columns), draws, columns, self
         )
+
+
+def cross_tuned(values: Array, groups: Sequence[str]) -> Array:
+    """Return [n]: each sample's value under the setting that has the best mean over the groups of the other fold.
+
+    No sample has a say in its own setting, nor has another of its group. The two folds are of equal numbers of groups: these
+    are put in order by a hash of their names and go to the one and the other in turn.
+
+    Parameters
+    ----------
+    values
+        [n,T] under T settings, more is better; a row with a NaN is a sample without a value.
+    groups
+        [n] names.
+
+    Returns
+    -------
+    NaN where the sample, or every sample of the other fold, has no value: with one group there is nothing to tune on. Of
+    settings that do equally well, the first is taken. An interval of these values holds for the settings chosen: what
+    another choice on other samples would change is not in it.
+    """
+    names = sorted(set(groups), key=lambda name: (hashlib.blake2b(name.encode()).digest(), name))
+    fold_of = {name: place % 2 for place, name in enumerate(names)}
+    fold = np.array([fold_of[name] for name in groups], dtype=np.int64)
+    known = ~np.isnan(values).any(axis=1)
+    found = np.full(len(values), np.nan)
+    for side in (0, 1):
+        other = values[known & (fold != side)]
+        if len(other):
+            own = known & (fold == side)
+            found[own] = values[own, other.mean(axis=0).argmax()]
+    return found
 
 
 def wilson(rate: float, n: float) -> tuple[float, float]:

@@ -161,6 +161,10 @@ class Store:
             for shard in sorted(path for path in records.iterdir() if path.is_dir()):
                 yield from sorted(path.name for path in shard.iterdir() if (path / "cell.json").exists())
 
+    def __contains__(self, key: str) -> bool:
+        """Whether the folder holds a cell, damaged or not."""
+        return (self.folder(key) / "cell.json").exists()
+
     def define(self, key: str, definition: Json) -> None:
         """Write down what a cell is, once."""
         path = self.folder(key) / "cell.json"

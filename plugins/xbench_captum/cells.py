@@ -10,8 +10,8 @@ from torch import Tensor
 from xbench.errors import Unsupported
 from xbench.models import Model
 from xbench.seeds import integers
-from xbench.tensors import Batch, Explainer
-from xbench_captum.fills import Fill, filled
+from xbench.tensors import Batch, Explainer, Explanation
+from xbench_captum.fills import Fill, change, filled
 
 Score = Literal["logit", "prob"]
 
@@ -70,7 +70,7 @@ def shapley_sampling(model: Model, score: Score, fill: Fill, cells: int, n: int)
     n orders, is its value. A cell's pixels share it evenly, so that a map adds up to s(x) - s(fill). Orders 2j and 2j+1
     are a pair, the second the first read backwards (with an odd ``n`` the last stays alone): what pairs of cells do
     together is then shared exactly. The orders come from ``batch.keys``, and are handed to Captum in place of its own.
-    ``n`` * (``cells``**2 + 1) forwards an image.
+    ``n`` * (``cells``**2 + 1) + 2 forwards an image: s(x) - s(fill) is in `Explanation.extras` as ``total`` [B].
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def shapley_sampling(model: Model, score: Score, fill: Fill, cells: int, n: int)
     _check("shapley_sampling", "cells", cells)
     _check("shapley_sampling", "n", n)
 
-    def explain(batch: Batch) -> Tensor:
+    def explain(batch: Batch) -> Explanation:
         grid = _grid("shapley_sampling", cells, batch.image)
         scored = _scored(model, batch, score, fill, grid)
         first = integers(batch.keys, "captum/shapley_sampling", ((n + 1) // 2, cells**2)).argsort(dim=2, stable=True)
@@ -120,7 +120,9 @@ def shapley_sampling(model: Model, score: Score, fill: Fill, cells: int, n: int)
                 perturbations_per_eval=max(1, model.batch_size // len(rows)),
             )
             gains.append(torch.empty_like(found).scatter_(1, orders[rows], found))
-        return _shared(torch.cat(gains).unflatten(0, (len(batch), n)).mean(dim=1), grid)
+        maps = _shared(torch.cat(gains).unflatten(0, (len(batch), n)).mean(dim=1), grid)
+        total = change(model, batch.image, filled(fill, batch.image), batch.target, score)
+        return Explanation(maps, extras={"total": total})
 
     return explain
 

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from xbench.models import Model
 from xbench.seeds import uniform
 
 Fill = Literal["zero", "grey", "white", "mean"]
@@ -28,6 +29,20 @@ def filled(fill: Fill, image: Tensor) -> Tensor:
     if fill == "mean":
         return image.mean(dim=(2, 3), keepdim=True).expand_as(image).contiguous()
     return torch.full_like(image, _LEVELS[fill])
+
+
+def change(model: Model, image: Tensor, empty: Tensor, target: Tensor, score: Literal["logit", "prob"]) -> Tensor:
+    """Return [N]: s(x) - s(x0) of images and what they are compared with, both [N,C,H,W], for targets [N].
+
+    Two forwards an image, at most ``model.batch_size`` in a pass; no gradient.
+    """
+
+    def scores(images: Tensor) -> Tensor:
+        parts = zip(images.split(model.batch_size), target.split(model.batch_size), strict=True)
+        return torch.cat([model.score(part, of, score) for part, of in parts])
+
+    with torch.no_grad():
+        return scores(image) - scores(empty)
 
 
 def references(fill: References, keys: Tensor, shape: Sequence[int], n: int, stream: str) -> Tensor:

@@ -13,7 +13,7 @@ from xbench.errors import Unsupported
 from xbench.models import Model
 from xbench.seeds import integers
 from xbench.tensors import Batch, Explainer, Explanation
-from xbench_captum.fills import Fill, References, filled, references
+from xbench_captum.fills import Fill, References, change, filled, references
 
 Score = Literal["logit", "prob"]
 
@@ -22,9 +22,9 @@ def integrated_gradients(model: Model, score: Score, fill: Fill, steps: int) -> 
     """Return integrated gradients (Sundararajan et al. 2017), summed over channels.
 
     (x - x0) times the mean of d s / d x on the straight path from the fill x0 to x, by Gauss-Legendre quadrature. The
-    maps add up to s(x) - s(x0) but for the quadrature's error, which `Explanation.extras` holds as ``delta`` [B] (the
-    map's sum minus the difference). Captum's 50 steps are the default; where delta is large, 100 to 300 help. ``steps``
-    + 2 forwards and ``steps`` backwards an image.
+    maps add up to s(x) - s(x0) but for the quadrature's error; `Explanation.extras` holds the difference as ``total`` [B]
+    and the error as ``delta`` [B] (the map's sum minus the difference). Captum's 50 steps are the default; where delta is
+    large, 100 to 300 help. ``steps`` + 2 forwards and ``steps`` backwards an image.
 
     Parameters
     ----------
@@ -54,20 +54,17 @@ def integrated_gradients(model: Model, score: Score, fill: Fill, steps: int) -> 
         return logits if score == "logit" else model.prob(logits)
 
     def explain(batch: Batch) -> Explanation:
-        maps, deltas = [], []
+        maps, totals = [], []
         size = model.batch_size
         for image, target in zip(batch.image.split(size), batch.target.split(size), strict=True):
-            found, delta = IntegratedGradients(scores).attribute(
-                image,
-                baselines=filled(fill, image),
-                target=target,
-                n_steps=steps,
-                internal_batch_size=size,
-                return_convergence_delta=True,
+            empty = filled(fill, image)
+            found = IntegratedGradients(scores).attribute(
+                image, baselines=empty, target=target, n_steps=steps, internal_batch_size=size
             )
             maps.append(found.detach().sum(dim=1))
-            deltas.append(delta.detach())
-        return Explanation(torch.cat(maps), extras={"delta": torch.cat(deltas)})
+            totals.append(change(model, image, empty, target, score))
+        result, total = torch.cat(maps), torch.cat(totals)
+        return Explanation(result, extras={"total": total, "delta": result.sum(dim=(1, 2)) - total})
 
     return explain
 

@@ -35,8 +35,8 @@ def deep_taylor(model: Model, input_rule: Literal["z_b", "w_square", "z_plus"]) 
 
     Returns
     -------
-    Explainer of maps [B,H,W] float32 >= 0, summed over channels, in units of the logit. ``extras["lost"]`` [B]: logit minus
-    the map's sum.
+    Explainer of maps [B,H,W] float32 >= 0, summed over channels, in units of the logit. ``extras["total"]`` [B]: the logit;
+    ``extras["lost"]`` [B]: logit minus the map's sum.
 
     Raises
     ------
@@ -52,7 +52,7 @@ def deep_taylor(model: Model, input_rule: Literal["z_b", "w_square", "z_plus"]) 
         relevance, score = _propagated(model, batch, method)
         defined = score > 0
         lost = torch.where(defined, score - relevance.sum(dim=(1, 2)), 0)
-        return Explanation(relevance, defined=defined, extras={"lost": lost})
+        return Explanation(relevance, defined=defined, extras={"total": score, "lost": lost})
 
     return explain
 
@@ -62,7 +62,7 @@ def lrp(model: Model, rule: Literal["gamma", "epsilon"], gamma: float, eps: floa
 
     A batch normalisation counts as part of its convolution. A residual sum or an average pool hands on relevance in
     proportion to its terms, a maximum pool to the largest, an activation unchanged. Biases keep their share, as in the
-    original, so that a map of a network with biases need not add up to the logit.
+    original, and the epsilon rule takes some, so that a map need not add up to the logit.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def lrp(model: Model, rule: Literal["gamma", "epsilon"], gamma: float, eps: floa
 
     Returns
     -------
-    Explainer of signed maps [B,H,W] float32, summed over channels, in units of the logit.
+    Explainer of signed maps [B,H,W] float32, summed over channels, in units of the logit. ``extras["total"]`` [B]: the logit.
 
     Raises
     ------
@@ -97,8 +97,9 @@ def lrp(model: Model, rule: Literal["gamma", "epsilon"], gamma: float, eps: floa
     else:
         method = rules.Method("relevance/lrp", rules.gamma_epsilon(gamma, eps), rules.first_z_box)
 
-    def explain(batch: Batch) -> Tensor:
-        return _propagated(model, batch, method)[0]
+    def explain(batch: Batch) -> Explanation:
+        relevance, score = _propagated(model, batch, method)
+        return Explanation(relevance, extras={"total": score})
 
     return explain
 

@@ -187,7 +187,7 @@ def test_no_pass_is_larger_than_the_models_batch_size(name, batch_size):
         ("deeplift", 2, 2),
         ("deeplift_shap", 2 * 3, 2 * 3),
         ("feature_ablation", 9 + 1, 0),
-        ("shapley_sampling", 3 * (4 + 1), 0),
+        ("shapley_sampling", 3 * (4 + 1) + 2, 0),
     ],
 )
 def test_explainers_take_the_passes_that_they_say(name, forwards, backwards):
@@ -420,9 +420,10 @@ def test_delta_tells_what_is_missing_from_the_sum():
     some = batch()
     twin = Twin(conv_net(some), some.image)
     twin.network[0][1].forward = torch.relu  # not through the module on which Captum has its hook
-    maps, delta = deeplift._rescale(twin, some.image, torch.zeros_like(some.image), some.target)
-    close(delta, maps.sum(dim=(1, 2)) - change(conv_net(some), some), 1e-12)
-    assert delta.abs().min() > 1e-4
+    found = deeplift._explanation(*deeplift._rescale(twin, some.image, torch.zeros_like(some.image), some.target))
+    close(found.extras["total"], change(conv_net(some), some), 1e-12)
+    close(found.extras["delta"], found.attribution.sum(dim=(1, 2)) - change(conv_net(some), some), 1e-12)
+    assert found.extras["delta"].abs().min() > 1e-4
 
 
 # Captum's rule for pooling is right where windows do not overlap and something stands between it and the activation.

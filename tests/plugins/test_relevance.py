@@ -270,8 +270,8 @@ def test_lrp_of_layers_without_rectifier_equals_the_reference(name):
     parts = [part for part in net.module if not isinstance(part, nn.LeakyReLU)]
     linear = model(*parts)
     wanted = [reference(parts, some.image[i : i + 1], some.target[i], hidden, first) for i in range(2)]
-    torch.testing.assert_close(explainer(linear)(some), torch.cat(wanted))
-    assert not torch.allclose(explainer(net)(some), torch.cat(wanted))
+    torch.testing.assert_close(maps(explainer(linear)(some)), torch.cat(wanted))
+    assert not torch.allclose(maps(explainer(net)(some)), torch.cat(wanted))
 
 
 @pytest.mark.parametrize(
@@ -379,11 +379,11 @@ def test_lrp_0_is_input_times_gradient(bias, norm):
     net = model(*layers(bias=bias, norm=norm))
     leaf = some.image.clone().requires_grad_()
     gradient = torch.autograd.grad(net.score(leaf, some.target).sum(), leaf)[0]
-    result = lrp(net, "epsilon", 0.25, 0.0)(some)
+    result = maps(lrp(net, "epsilon", 0.25, 0.0)(some))
     torch.testing.assert_close(result, (some.image * gradient).sum(dim=1))
     if not bias and not norm:
         torch.testing.assert_close(result.sum(dim=(1, 2)), logit(net, some))
-        torch.testing.assert_close(lrp(net, "epsilon", 0.25, 1e-9)(some).sum(dim=(1, 2)), logit(net, some))
+        torch.testing.assert_close(maps(lrp(net, "epsilon", 0.25, 1e-9)(some)).sum(dim=(1, 2)), logit(net, some))
 
 
 def test_lrp_0_of_a_network_with_its_own_normalisation_takes_the_normalised_input():
@@ -391,7 +391,7 @@ def test_lrp_0_of_a_network_with_its_own_normalisation_takes_the_normalised_inpu
     net = model(residual(block))
     inner = ((some.image - 0.4) / 0.3).requires_grad_()
     gradient = torch.autograd.grad(net.score(inner * 0.3 + 0.4, some.target).sum(), inner)[0]
-    torch.testing.assert_close(lrp(net, "epsilon", 0.25, 0.0)(some), (inner * gradient).sum(dim=1))
+    torch.testing.assert_close(maps(lrp(net, "epsilon", 0.25, 0.0)(some)), (inner * gradient).sum(dim=1))
 
 
 def test_lrp_0_takes_a_normalisation_with_no_convolution_in_front_as_a_layer():
@@ -402,7 +402,7 @@ def test_lrp_0_takes_a_normalisation_with_no_convolution_in_front_as_a_layer():
     )
     leaf = some.image.clone().requires_grad_()
     gradient = torch.autograd.grad(net.score(leaf, some.target).sum(), leaf)[0]
-    torch.testing.assert_close(lrp(net, "epsilon", 0.25, 0.0)(some), (some.image * gradient).sum(dim=1))
+    torch.testing.assert_close(maps(lrp(net, "epsilon", 0.25, 0.0)(some)), (some.image * gradient).sum(dim=1))
     for explainer in (deep_taylor(net, "z_b"), lrp(net, "gamma", 0.25, 0.25)):
         with pytest.raises(Unsupported, match=r"no convolution right in front \(as in DenseNet\)"):
             explainer(some)
@@ -413,7 +413,7 @@ def test_gamma_of_0_without_first_layer_and_stabiliser_is_lrp_0():
     net = model(*layers(norm=True))
     method = rules.Method("test", rules.gamma(0.0), rules.first_epsilon(0.0))
     relevance, _ = propagate(net, some.image, some.target, method)
-    torch.testing.assert_close(relevance.sum(dim=1), lrp(net, "epsilon", 0.25, 0.0)(some))
+    torch.testing.assert_close(relevance.sum(dim=1), maps(lrp(net, "epsilon", 0.25, 0.0)(some)))
 
 
 # One logit, normalisation, sums, activations.
@@ -446,7 +446,7 @@ def test_one_logit_net_is_explained_as_the_two_logit_net_with_the_opposite_weigh
 @pytest.mark.parametrize("rule", ["gamma", "epsilon"])
 def test_lrp_of_a_one_logit_net_turns_sign_with_the_target(rule):
     some, net = batch(), model(*layers(classes=1, norm=True), link="sigmoid")
-    no, yes = (lrp(net, rule, 0.25, 0.25)(some.with_target(torch.full((3,), target))) for target in (0, 1))
+    no, yes = (maps(lrp(net, rule, 0.25, 0.25)(some.with_target(torch.full((3,), target)))) for target in (0, 1))
     assert torch.equal(no, -yes)
     assert yes.abs().max() > 0
 
@@ -597,7 +597,7 @@ def test_a_residual_sum_shares_relevance_among_its_positive_terms():
     assert (b > 0).any()
     assert ((b < 0) & (s > 0)).any()
     torch.testing.assert_close(
-        lrp(net, "epsilon", 0.0, 0.0)(some).flatten(1),
+        maps(lrp(net, "epsilon", 0.0, 0.0)(some)).flatten(1),
         (s > 0)[:, None] * torch.stack([a, x[:, 1], -3 * x[:, 2]], dim=1),
     )
 
@@ -775,7 +775,7 @@ def test_deep_taylor_refuses_what_could_make_relevance_negative_and_lrp_takes_it
     net, some = model(*parts), batch()
     with pytest.raises(Unsupported, match=reason):
         deep_taylor(net, "z_b")(some)
-    assert lrp(net, "gamma", 0.25, 0.25)(some).isfinite().all()
+    assert maps(lrp(net, "gamma", 0.25, 0.25)(some)).isfinite().all()
 
 
 @pytest.mark.parametrize(

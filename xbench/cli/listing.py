@@ -37,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     elif kind == "metric":
         header = ["metric", "family", "score", "better", "range", "chance", "parameters", ""]
         simple_table(header, [row for name in names for row in _metric_rows(found[name])])
+        if any(found[name].sensitive_to for name in names):
+            print("* the order of explainers depends on it; the other parameters set how precisely it is known")
     else:
         simple_table([kind, "parameters", ""], [[name, _params(found[name]), found[name].summary] for name in names])
     for (of_kind, _), reason in registry.disabled.items():
@@ -46,7 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _params(spec: Spec) -> str:
-    return ",".join(f"{name}={'none' if value is None else value}" for name, value in spec.params.items())
+    marked = spec.sensitive_to if isinstance(spec, MetricSpec) else ()
+    return ", ".join(
+        f"{name}{'*' * (name in marked)}={'none' if value is None else value}" for name, value in spec.params.items()
+    )
 
 
 def _metric_rows(spec: Spec) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from xbench.hookspecs import hookimpl
 from xbench.metrics.declared import (
+    axioms,
     blankness,
     classifier,
     complexity,
@@ -20,6 +21,7 @@ FAMILIES = (
     faithfulness,
     localisation,
     complexity,
+    axioms,
     robustness,
     randomisation,
     preservation,

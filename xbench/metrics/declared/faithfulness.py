@@ -16,6 +16,7 @@ def specs() -> list[MetricSpec]:
             factory=f"{source}:deletion",
             params={"fill": "mean", "steps": 28},
             choices=_FILLS,
+            sensitive_to=("fill",),
             scores=(ScoreSpec(name="deletion", higher_is_better=False),),
             family="faithfulness",
             needs=("attribution",),
@@ -28,6 +29,7 @@ def specs() -> list[MetricSpec]:
             factory=f"{source}:insertion",
             params={"fill": "blur", "steps": 28},
             choices=_FILLS,
+            sensitive_to=("fill",),
             scores=(ScoreSpec(name="insertion", higher_is_better=True),),
             family="faithfulness",
             needs=("attribution",),
@@ -40,6 +42,7 @@ def specs() -> list[MetricSpec]:
             factory=f"{source}:srg",
             params={"fill": "mean", "steps": 28},
             choices=_FILLS,
+            sensitive_to=("fill",),
             scores=(
                 ScoreSpec(name="srg", higher_is_better=True, bounds=(-1, 1), chance=0.0),
                 ScoreSpec(name="lerf", higher_is_better=True),
@@ -55,6 +58,7 @@ def specs() -> list[MetricSpec]:
             factory=f"{source}:normalised_area",
             params={"fill": "mean", "steps": 28, "least": 0.05},
             choices=_FILLS,
+            sensitive_to=("fill", "least"),
             scores=(
                 ScoreSpec(name="normalised_deletion", higher_is_better=False, bounds=UNBOUNDED),
                 ScoreSpec(name="normalised_insertion", higher_is_better=True, bounds=UNBOUNDED),
@@ -78,6 +82,7 @@ def _imputed() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:road",
             params={"steps": 9, "noise": 0.01},
+            sensitive_to=("noise",),
             scores=(
                 ScoreSpec(name="road", higher_is_better=False),
                 ScoreSpec(name="road_prob", higher_is_better=False),
@@ -92,6 +97,7 @@ def _imputed() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:road_lerf",
             params={"steps": 9, "noise": 0.01},
+            sensitive_to=("noise",),
             scores=(
                 ScoreSpec(name="road_lerf", higher_is_better=True),
                 ScoreSpec(name="road_lerf_prob", higher_is_better=True),
@@ -113,6 +119,7 @@ def _sampled() -> list[MetricSpec]:
             factory=f"{source}:faithfulness_correlation",
             params={"runs": 50, "share": 0.15, "fill": "mean", "score": "prob"},
             choices={**_FILLS, "score": ("prob", "logit")},
+            sensitive_to=("share", "fill", "score"),
             scores=(ScoreSpec(name="faithfulness_correlation", higher_is_better=True, bounds=(-1, 1), chance=0.0),),
             family="faithfulness",
             needs=("attribution",),
@@ -125,6 +132,7 @@ def _sampled() -> list[MetricSpec]:
             factory=f"{source}:infidelity",
             params={"runs": 50, "noise": 0.1, "score": "prob"},
             choices={"score": ("prob", "logit")},
+            sensitive_to=("noise", "score"),
             scores=(ScoreSpec(name="infidelity", higher_is_better=False, chance="per_sample"),),
             family="faithfulness",
             needs=("attribution",),

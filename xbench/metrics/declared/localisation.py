@@ -4,6 +4,10 @@ from typing import Any
 
 from xbench.specs import MetricSpec, ScoreSpec
 
+_CHEXLOCALIZE = (
+    "Saporta et al.: Benchmarking saliency methods for chest X-ray interpretation. Nature Machine Intelligence 2022"
+)
+
 
 def specs() -> list[MetricSpec]:
     """Return the family's metrics."""
@@ -15,6 +19,7 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:{name}",
             params=params,
+            sensitive_to=tuple(params),
             scores=(ScoreSpec(name=name, higher_is_better=True, chance="per_sample"),),
             family="localisation",
             needs=("attribution", needs),
@@ -72,8 +77,19 @@ def _retrieval() -> list[MetricSpec]:
             "iou",
             "overlap of the mask and the pixels above a threshold; a blank map scores 0",
             None,
-            "Saporta et al.: Benchmarking saliency methods for chest X-ray interpretation. Nature Machine Intelligence 2022",
+            _CHEXLOCALIZE,
             params={"threshold": "otsu"},
             choices={"threshold": ("otsu", "half")},
+            sensitive_to=("threshold",),
+        ),
+        MetricSpec(
+            name="iou_tuned",
+            version=1,
+            factory="xbench.metrics.tuned:iou_tuned",
+            scores=(ScoreSpec(name="iou_tuned", higher_is_better=True, aggregate="tuned", width=20),),
+            family="localisation",
+            needs=("attribution", "mask"),
+            summary="overlap at the threshold that is best for the explainer on the other half of the groups",
+            citation=_CHEXLOCALIZE,
         ),
     ]

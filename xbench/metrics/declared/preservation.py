@@ -13,6 +13,7 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:preservation",
             params={"draws": 4, "steps": 10, "amplitude": 1.0},
+            sensitive_to=("amplitude",),
             scores=(
                 ScoreSpec(name="preservation_auc", higher_is_better=True),
                 ScoreSpec(name="preservation_reversed_auc", higher_is_better=False),

@@ -12,6 +12,7 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:mprt",
             params={"steps": 0, "absolute": True},
+            sensitive_to=("absolute",),
             scores=(
                 ScoreSpec(name="mprt", higher_is_better=False, bounds=(-1, 1), chance=0.0),
                 ScoreSpec(name="mprt_last", higher_is_better=False, bounds=(-1, 1), chance=0.0),
@@ -36,6 +37,7 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:random_logit",
             params={"absolute": False},
+            sensitive_to=("absolute",),
             scores=(ScoreSpec(name="random_logit", higher_is_better=False, bounds=(-1, 1)),),
             family="randomisation",
             needs=("attribution",),

@@ -44,6 +44,7 @@ def specs() -> list[MetricSpec]:
             rate("validity", True),
             needs="two_classes",
             params={"from": ""},
+            sensitive_to=("from",),
             summary="share of translated images that are predicted as the other class (`from`: of one class's samples)",
             citation=study,
         ),
@@ -76,6 +77,7 @@ def specs() -> list[MetricSpec]:
             ScoreSpec(name="difference_mass", higher_is_better=True, chance="per_sample"),
             needs="mask",
             params={"margin": 0.1},
+            sensitive_to=("margin",),
             summary="share of the change on the object, or within `margin` image sides of it",
         ),
         one(
@@ -95,6 +97,7 @@ def specs() -> list[MetricSpec]:
             ScoreSpec(name="attention_iou", higher_is_better=True, chance="per_sample"),
             needs="attribution",
             params={"tau": 0.1, "top": 0.1},
+            sensitive_to=("tau", "top"),
             summary="whether the attribution says where the translation changes the image",
         ),
         one(
