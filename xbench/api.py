@@ -4,6 +4,7 @@ import contextlib
 import json
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -34,11 +35,15 @@ class Outcome:
         Slices committed now.
     failures
         (cell, status, reason) of every cell that could be computed in principle and was not.
+    device_busy
+        The share of the wall time of explaining and scoring, a worker's on average, that was spent inside network
+        passes; None where nothing was computed.
     """
 
     computed: int
     fitted: int
     failures: tuple[tuple[Cell, str, str], ...]
+    device_busy: float | None = None
 
 
 class Run:
@@ -134,14 +139,17 @@ def _carry_out(plan: Plan, registry: Registry, store: Store, listen: Callable[[E
     )
     failed: dict[str, tuple[str, str]] = {}
     counts = {"slices": 0, "fits": 0}
+    network = 0.0
 
     def follow(events: Iterator[Event]) -> None:
+        nonlocal network
         for event in events:
             listen(event)
             if isinstance(event, Fatal):
                 raise XbenchError(event.text)
             if isinstance(event, JobDone) and event.status == "ok":
                 counts["slices"] += 1
+                network += event.network_seconds
             elif isinstance(event, JobDone):
                 failed[event.key] = (event.status, event.reason)
             elif isinstance(event, FitDone) and event.problem:
@@ -154,9 +162,15 @@ def _carry_out(plan: Plan, registry: Registry, store: Store, listen: Callable[[E
             follow(executor.run(stage))
         for cell in runnable.values():
             _fail_without_fit(cell, store, failed)
+        start = time.monotonic()
         follow(executor.run(units(plan, store, skip=failed)))
+        wall = time.monotonic() - start
+    busy = network / (wall * config.workers) if counts["slices"] else None
+    if busy is not None:
+        cost = {"device_busy": busy, "network_seconds": network, "wall_seconds": wall, "slices": counts["slices"]}
+        write_atomic(config.out / "cost.json", json.dumps({**cost, "workers": config.workers}, indent=1).encode())
     failures = tuple((runnable[key], *failed[key]) for key in runnable if key in failed)
-    return Outcome(counts["slices"], counts["fits"], failures)
+    return Outcome(counts["slices"], counts["fits"], failures, busy)
 
 
 def missing_fits(plan: Plan, store: Store) -> list[str]:

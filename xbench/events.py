@@ -49,13 +49,14 @@ class JobStarted:
 
 @dataclass(frozen=True)
 class JobDone:
-    """A cell's slice is committed (status ``ok``), or the cell failed."""
+    """A cell's slice is committed (status ``ok``), or the cell failed; ``network_seconds`` of it were passes."""
 
     key: str
     part: int
     n: int
     status: str = "ok"
     reason: str = ""
+    network_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

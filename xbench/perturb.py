@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
@@ -22,6 +23,20 @@ def levels(attribution: Tensor) -> Tensor:
     return (flat / top.where(top > 0, torch.ones_like(top)) * LEVELS).round().long()
 
 
+def sort_rows(values: Tensor) -> Tensor:
+    """Return the rows of [B,n] in ascending order; NumPy's vectorised sort is 15 to 60 times torch's on a CPU."""
+    if values.device.type != "cpu":
+        return values.sort(dim=1).values
+    return torch.from_numpy(np.sort(values.numpy(), axis=1))
+
+
+def argsort_rows(values: Tensor) -> Tensor:
+    """Return [B,n] int64: where each row's smallest value stands, its next, ...; equal ones in any order."""
+    if values.device.type != "cpu":
+        return values.argsort(dim=1)
+    return torch.from_numpy(np.argsort(values.numpy(), axis=1))
+
+
 def tie_order(keys: Tensor, n: int) -> Tensor:
     """Return [B,n] int64: the seeded order of the pixels of each sample in which ties are broken, for every explainer."""
     return permutation(keys, "ties", n)
@@ -30,7 +45,7 @@ def tie_order(keys: Tensor, n: int) -> Tensor:
 def ranks(level: Tensor, ties: Tensor) -> Tensor:
     """Return [B,n] int32: each pixel's place when sorted by level, largest first, ties in the order of ``ties``."""
     n = level.shape[1]
-    order = (ties - level * n).argsort(dim=1)
+    order = argsort_rows(ties - level * n)
     places = torch.arange(n, dtype=torch.int32, device=level.device).expand_as(order)
     return torch.empty_like(order, dtype=torch.int32).scatter_(1, order, places)
 

@@ -207,6 +207,11 @@ class Scene:
         return perturb.ranks(self.levels, self.backdrop.ties)
 
     @cached_property
+    def ordered(self) -> Tensor:
+        """[B,n] int64: the levels of each map, the lowest first."""
+        return perturb.sort_rows(self.levels)
+
+    @cached_property
     def blank(self) -> Tensor:
         """[B] bool: whether the map, as ranked, is the same everywhere."""
         return (self.levels == self.levels[:, :1]).all(dim=1)
@@ -214,8 +219,7 @@ class Scene:
     @cached_property
     def tied(self) -> Tensor:
         """[B] float64: the share of pixels whose level another pixel has too."""
-        ordered = self.levels.sort(dim=1).values
-        same = ordered[:, 1:] == ordered[:, :-1]
+        same = self.ordered[:, 1:] == self.ordered[:, :-1]
         edge = torch.zeros_like(same[:, :1])
         return (torch.cat([same, edge], dim=1) | torch.cat([edge, same], dim=1)).double().mean(dim=1)
 

@@ -82,6 +82,7 @@ class Worker:
         self._datasets: dict[str, Dataset] = {}
         self._explainers: dict[str, Callable[[Batch], object]] = {}
         self._oracles: dict[str, Model] = {}
+        self._noted: set[str] = set()
         self._trained: dict[
             str, Fit
         ] = {}  # of trained explainers, which are built again for every network that forgets
@@ -147,11 +148,11 @@ class Worker:
             return
         for job in unit.jobs:
             self.emit(JobStarted(job.key, unit.part))
-            status, reason, detail = "ok", "", ""
+            status, reason, detail, spent = "ok", "", "", 0.0
             try:
                 if stage is None:
                     stage = self._stage(unit)
-                self._job(job, unit, stage)
+                spent = self._job(job, unit, stage)
             except Unsupported as error:
                 status, reason = "unsupported", _line(error, name=False)
             except InvalidMap as error:
@@ -166,7 +167,7 @@ class Worker:
                 status, reason, detail = "error", _line(error), traceback.format_exc()
                 print(detail, file=sys.stderr)  # the worker's log
             if status == "ok":
-                self.emit(JobDone(job.key, unit.part, len(unit.ids)))
+                self.emit(JobDone(job.key, unit.part, len(unit.ids), network_seconds=spent))
                 continue
             self._give_up(job.key, unit, status, reason, detail)
             # Whatever it left behind goes before the next one starts.
@@ -196,7 +197,8 @@ class Worker:
             model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module), unit.classes, oracle
         )
 
-    def _job(self, job: Job, unit: Unit, stage: Stage) -> None:
+    def _job(self, job: Job, unit: Unit, stage: Stage) -> float:
+        """Carry out and commit a job; return the seconds spent inside network passes."""
         rows: Sequence[int] = ()
         if unit.part == 0 and job.explainer:
             rows = gallery_rows(stage.batch.label.tolist(), stage.logits.argmax(dim=1).tolist())
@@ -208,16 +210,19 @@ class Worker:
             stage.backdrops.clear()
             self.emit(Note(f"out of memory; going on with {size} images a pass"))
 
-        arrays, cost = halving(lambda size: self._score(job, stage, size, rows), self._pass(unit.shape), self.device, smaller)
+        arrays, cost = halving(
+            lambda size: self._score(job, stage, size, rows), self._pass(unit.shape), self.device, smaller
+        )
         trained = self._trained.get(job.explainer_fit or "")
         self.store.commit(job.key, unit.part, arrays, stage.weights, cost, trained.sha256 if trained else None)
+        return float(cost["network_seconds"])
 
     def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Arrays, dict[str, Any]]:
         stage.model.batch_size = size
         metrics = [(metric, import_attr(metric.spec.factory)(**metric.params)) for metric in job.metrics]
         wanted = [curve for _, metric in metrics for curve in getattr(metric, "wanted", ())]
         meter = Meter(stage.model)
-        start = time.perf_counter()
+        start, passed = time.perf_counter(), stage.model.passes.seconds
         columns, images = Columns(rows), stage.batch.image._version
         for backdrop in stage.parts(size):
             scene = Scene(backdrop)
@@ -232,15 +237,22 @@ class Worker:
                     raise
                 except Unsupported as error:
                     columns.add_nothing(component, scene)
-                    self.emit(Note(f"{component.text} has no value: {_line(error, name=False)}"))
+                    self._note(f"{component.text} has no value: {_line(error, name=False)}")
                 except Exception as error:
                     raise RuntimeError(f"metric {component.text}: {_line(error)}") from error
         columns.check()
         compare(stage.untouched, stage.model.module)
         if stage.batch.image._version != images:
             raise RuntimeError("a metric changed the images in place; it must leave them as they were")
-        cost = {**meter.total(), "scoring_seconds": time.perf_counter() - start - meter.seconds}
-        return columns.arrays(), cost
+        network = stage.model.passes.seconds - passed
+        scoring = time.perf_counter() - start - meter.seconds
+        return columns.arrays(), {**meter.total(), "scoring_seconds": scoring, "network_seconds": network}
+
+    def _note(self, text: str) -> None:
+        """Say it once, however many explainers and batches it is true of."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.emit(Note(text))
 
     def _explained(self, job: Job, backdrop: Backdrop, meter: Meter, wanted: list[Any]) -> Scene:
         assert job.explainer is not None

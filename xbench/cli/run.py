@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     if outcome.failures:
         where = f"the reasons in full: records/*/*/status.json and logs/ under {config.out}"
         done = f"{outcome.computed} slices computed, {len(outcome.failures)} cells failed ({where})"
+    if outcome.device_busy is not None:
+        done += f", {outcome.device_busy:.0%} of the time inside network passes,"
     where = ", ".join(path.name for path in [*paths, *counted, *pictures])
     say("{} in {:.0f} s; {}/ holds {}", done, time.monotonic() - start, paths[0].parent, where)
     return 1 if outcome.failures else 0

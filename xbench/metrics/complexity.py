@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from xbench.perturb import sort_rows
 from xbench.scene import Scene
 
 Scores = dict[str, Tensor]
@@ -36,7 +37,7 @@ def complexity(share: float) -> Metric:
         value = scene.positive
         n, total = value.shape[1], value.sum(dim=1)
         place = torch.arange(1, n + 1, dtype=torch.float64, device=value.device)
-        gini = ((2 * place - n - 1) * value.sort(dim=1).values).sum(dim=1) / (n * total)
+        gini = ((2 * place - n - 1) * sort_rows(value)).sum(dim=1) / (n * total)
         q = value / total[:, None]
         bits = -torch.where(q > 0, q * q.log(), 0.0).sum(dim=1)
         top = value.amax(dim=1, keepdim=True)

@@ -75,10 +75,9 @@ def object_mask(scene: Scene) -> Tensor:
 
 def top_k_precision(scene: Scene, mask: Tensor) -> Tensor:
     """Return [B]: the expected share of the k highest levels inside the mask [B,n], ties drawn at random."""
-    level = scene.levels
+    level, ordered = scene.levels, scene.ordered
     k = mask.sum(dim=1)
-    ordered = level.sort(dim=1, descending=True).values
-    threshold = ordered.gather(1, (k - 1).clamp(min=0)[:, None])
+    threshold = ordered.gather(1, (ordered.shape[1] - k).clamp(max=ordered.shape[1] - 1)[:, None])
     above, tied = level > threshold, level == threshold
     places_left = k - above.sum(dim=1)
     expected = (above & mask).sum(dim=1) + places_left * (tied & mask).sum(dim=1).double() / tied.sum(dim=1)

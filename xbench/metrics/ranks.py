@@ -1,7 +1,10 @@
-"""Rank correlation of maps, the rows of two tensors."""
+"""Ranks of maps, the rows of tensors: their rank correlation, and where the pixels of a mask stand among all."""
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from xbench.perturb import argsort_rows, sort_rows
 
 
 def spearman(one: Tensor, other: Tensor) -> Tensor:
@@ -14,6 +17,39 @@ def spearman(one: Tensor, other: Tensor) -> Tensor:
 
 def mean_ranks(values: Tensor) -> Tensor:
     """Return [B,n] float64: ranks from 1, tied values sharing the mean of theirs."""
-    ordered = values.sort(dim=1).values
-    below, upto = (torch.searchsorted(ordered, values.contiguous(), right=right) for right in (False, True))
-    return (below + upto + 1).double() / 2
+    order = argsort_rows(values)
+    ordered = values.gather(1, order)
+    begin = begins(ordered)
+    end = values.shape[1] - begins(ordered.flip(1)).flip(1)
+    return torch.empty_like(values, dtype=torch.float64).scatter_(1, order, (begin + end + 1).double() / 2)
+
+
+def begins(ordered: Tensor) -> Tensor:
+    """Return [B,n] int64: where the run of equal values begins that each place of sorted rows [B,n] is in."""
+    place = torch.arange(ordered.shape[1], device=ordered.device).repeat(len(ordered), 1)
+    place[:, 1:].masked_fill_(ordered[:, 1:] == ordered[:, :-1], 0)
+    if place.device.type != "cpu":
+        return place.cummax(dim=1).values
+    return torch.from_numpy(np.maximum.accumulate(place.numpy(), axis=1))
+
+
+def pairs_in_order(level: Tensor, mask: Tensor) -> Tensor:
+    """Return [B] float64: in how many pairs of a mask pixel and another the mask's is higher, equals counted half.
+
+    Takes levels [B,n] (whole numbers) and a mask [B,n] bool. Ties are counted by two sorts, the mask's pixels last among
+    equals and first.
+    """
+    place, k = torch.arange(level.shape[1], device=level.device), mask.sum(dim=1)
+    last, first = (sort_rows(level * 2 + side) & 1 for side in (mask, ~mask))
+    # Each place counts the pixels before it; k (k - 1) / 2 of the pairs are of the mask's own pixels.
+    sums = (place * last).sum(dim=1) + (place * (1 - first)).sum(dim=1)
+    return sums.double() / 2 - k * (k - 1) / 2
+
+
+def average_precision(level: Tensor, mask: Tensor) -> Tensor:
+    """Return [B] float64: the mean, over the mask's pixels [B,n], of the mask's share of all that are as high or higher."""
+    packed = sort_rows(level * 2 + mask)
+    hit, begin = packed & 1, begins(packed >> 1)
+    k, n = mask.sum(dim=1, keepdim=True), mask.shape[1]
+    hits_below = (hit.cumsum(dim=1) - hit).gather(1, begin)
+    return (hit * (k - hits_below) / (n - begin)).double().sum(dim=1) / k[:, 0]

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from xbench.metrics import ranks
 from xbench.metrics.localisation import object_mask, scored
-from xbench.metrics.ranks import mean_ranks
 from xbench.scene import Scene
 
 Scores = dict[str, Tensor]
@@ -27,7 +27,9 @@ def average_precision() -> Metric:
         k, n = mask.sum(dim=1).double(), mask.shape[1]
         harmonic = float((1 / torch.arange(1, n + 1, dtype=torch.float64)).sum())
         chance = ((k - 1) * (n - harmonic) / max(n - 1, 1) + harmonic) / n
-        found = scored(scene, "average_precision", mask, _average_precision)
+        found = scored(
+            scene, "average_precision", mask, lambda scene, mask: ranks.average_precision(scene.levels, mask)
+        )
         return found | {"average_precision.chance": chance.masked_fill(k == 0, float("nan"))}
 
     return measure
@@ -43,7 +45,7 @@ def mask_auroc() -> Metric:
         mask = object_mask(scene)
         k, n = mask.sum(dim=1), mask.shape[1]
         pairs = (k * (n - k)).double()
-        found = ((mean_ranks(scene.levels) * mask).sum(dim=1) - k * (k + 1) / 2) / pairs
+        found = ranks.pairs_in_order(scene.levels, mask) / pairs
         return {"mask_auroc": found.masked_fill(pairs == 0, float("nan"))}
 
     return measure
@@ -78,16 +80,6 @@ def iou(threshold: Literal["otsu", "half"]) -> Metric:
         return {"iou": found.masked_fill(~mask.any(dim=1), float("nan"))}
 
     return measure
-
-
-def _average_precision(scene: Scene, mask: Tensor) -> Tensor:
-    ordered, order = scene.levels.sort(dim=1, descending=True)
-    hit = mask.gather(1, order).double()
-    hits = hit.cumsum(dim=1)
-    # The last place of each level, where all pixels of that level have entered.
-    last = torch.searchsorted(-ordered, -ordered, right=True) - 1
-    precision = hits.gather(1, last) / (last + 1)
-    return (hit * precision).sum(dim=1) / mask.sum(dim=1)
 
 
 def _otsu(grey: Tensor) -> Tensor:
