@@ -3,8 +3,9 @@
 PY ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+CROSSCHECK := .venv-crosscheck
 
-.PHONY: install demo test lint bench leaderboard clean
+.PHONY: install demo test lint bench leaderboard crosscheck clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PY) -m venv .venv
@@ -33,5 +34,14 @@ leaderboard: $(STAMP)
 		$(BIN)/xbench run suite=$$suite && mkdir -p leaderboard/$$suite && cp runs/$$suite/leaderboard/* leaderboard/$$suite/ || exit 1; \
 	done
 
+$(CROSSCHECK)/.installed: pyproject.toml tests/crosscheck/requirements.txt
+	test -x $(CROSSCHECK)/bin/python || $(PY) -m venv $(CROSSCHECK)
+	$(CROSSCHECK)/bin/python -m pip install -q --disable-pip-version-check -e . -r tests/crosscheck/requirements.txt
+	touch $@
+
+# Compare the metrics with independent implementations, in an environment of their own: tests/crosscheck/README.md.
+crosscheck: $(CROSSCHECK)/.installed
+	$(CROSSCHECK)/bin/python -m pytest -q tests/crosscheck
+
 clean:
-	rm -rf .venv runs bench.json
+	rm -rf .venv $(CROSSCHECK) runs bench.json
