@@ -8,7 +8,7 @@ from torch import nn
 
 from xbench.checks import InvalidMap, checked
 from xbench.columns import GALLERY, Columns, gallery_rows
-from xbench.devices import halving
+from xbench.devices import halving, images_a_pass, keep_freed_memory
 from xbench.models import Model
 from xbench.scene import Backdrop, Scene
 from xbench.seeds import sample_keys
@@ -94,3 +94,21 @@ def test_too_little_memory_halves_the_batch_until_it_fits_or_one_is_too_much():
     assert told == [32, 16, 8, 4]
     with pytest.raises(torch.OutOfMemoryError):
         halving(lambda size: attempt(size, 0), 4, CPU)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"), [((1, 28, 28), 64), ((3, 64, 64), 64), ((3, 224, 224), 13), ((3, 2000, 2000), 1)]
+)
+def test_a_pass_on_the_cpu_holds_no_more_than_its_caches_like(shape, told):
+    assert images_a_pass(CPU, shape) == told
+    assert images_a_pass(torch.device("cuda"), shape) == 256
+
+
+def test_asking_the_c_library_to_keep_memory_harms_nothing_where_it_cannot_be_asked(monkeypatch):
+    keep_freed_memory()
+
+    def refuse(name):
+        raise OSError("no such library")
+
+    monkeypatch.setattr("xbench.devices.ctypes.CDLL", refuse)
+    keep_freed_memory()

@@ -296,3 +296,82 @@ def test_a_net_without_maps_is_unsupported():
         with pytest.raises(Unsupported, match="no layer that gives feature maps"):
             ask(images())
     assert hooks(model.module) == 0
+
+
+class Flat(nn.Module):
+    """Lays its tensors out itself, as `view` demands."""
+
+    def __init__(self):
+        super().__init__()
+        self.cut, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 16, 2)
+
+    def forward(self, image):
+        maps = self.cut(image)
+        return self.head(maps.view(len(maps), -1))
+
+
+@pytest.mark.parametrize("net", [Flat(), nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 2))])
+def test_how_images_lie_in_memory_changes_no_logit(net):
+    model, image = Model(net), torch.rand(5, 3, 6, 6)
+    told = net(image)
+    with torch.no_grad():
+        for _ in range(2):
+            torch.testing.assert_close(model.logits(image), told)
+    assert model.passes.forwards == 10
+
+
+def test_an_error_of_the_net_itself_is_not_tried_again():
+    class Broken(nn.Module):
+        calls = 0
+
+        def forward(self, image):
+            self.calls += 1
+            raise RuntimeError("shape '[2]' is invalid")
+
+    net = Broken()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="is invalid"):
+        Model(net).logits(torch.rand(1, 3, 4, 4))
+    assert net.calls == 1
+
+
+class Slow(torch.autograd.Function):
+    """Takes two ticks of a clock forwards and four backwards."""
+
+    ticks = 0.0
+
+    @staticmethod
+    def forward(context, value):
+        Slow.ticks += 2
+        return value.clone()
+
+    @staticmethod
+    def backward(context, gradient):
+        Slow.ticks += 4
+        return gradient
+
+
+class SlowNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cut = nn.Conv2d(1, 2, 3)
+
+    def forward(self, image):
+        return Slow.apply(self.cut(image)).mean(dim=(2, 3))
+
+
+def test_passes_are_timed_forwards_and_backwards_to_the_image_or_the_layer_opened(monkeypatch):
+    monkeypatch.setattr("xbench.models.time.perf_counter", lambda: Slow.ticks)
+    model, image = Model(SlowNet()), torch.rand(2, 1, 5, 5)
+    with torch.no_grad():
+        model.logits(image)
+    assert model.passes.seconds == 2
+    leaf = image.clone().requires_grad_(True)
+    for told in (8, 14):  # the second time from the same leaf
+        (grad,) = torch.autograd.grad(model.logits(leaf)[:, 0].sum(), leaf)
+        Slow.ticks += 100  # whatever follows a pass is none
+        assert grad.shape == leaf.shape
+        assert model.passes.seconds == told
+    activation, logits = model.tap(image, "cut")
+    torch.autograd.grad(logits[:, 0].sum(), activation)
+    Slow.ticks += 100
+    assert model.passes.seconds == 20

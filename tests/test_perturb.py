@@ -15,7 +15,7 @@ from torch import nn
 
 from xbench import perturb
 from xbench.checks import checked
-from xbench.metrics.faithfulness import deletion, insertion
+from xbench.metrics.faithfulness import deletion, insertion, normalised_area, srg
 from xbench.models import Model
 from xbench.scene import Backdrop, Scene
 from xbench.seeds import permutation, sample_keys, uniform
@@ -451,26 +451,57 @@ def watched_backdrop(batch_size=64):
 
 def test_as_few_images_go_through_the_model_as_the_curves_need():
     backdrop = watched_backdrop()
-    metrics = [deletion("mean", 9), insertion("mean", 9), insertion("blur", 12), deletion("mean", 9)]
-    wanted = [one for metric in metrics for one in metric.wanted]
-    scene = Scene(backdrop, Explanation(draw((4, 6, 6), 1)), wanted=wanted)
+    metrics = [deletion("mean", 28), insertion("mean", 28), insertion("blur", 36), deletion("mean", 28)]
+    scene = Scene(backdrop, Explanation(draw((4, 6, 6), 1)))
     for metric in metrics:
         metric(scene)
     size, fills = 4, 2
     once = size + fills * size
-    curves = size * ((9 - 1) + (9 - 1) + (12 - 1))
+    curves = size * ((28 - 1) + (28 - 1) + (36 - 1))
     passes = backdrop.model.passes
     assert (passes.forwards, passes.backwards) == (once + curves, 0)
     for metric in metrics:
         metric(scene)
     assert passes.forwards == once + curves
-    deletion("blur", 5)(scene)
-    curves += size * (5 - 1)
+    deletion("blur", 30)(scene)
+    curves += size * (30 - 1)
     assert passes.forwards == once + curves
-    second = Scene(backdrop, Explanation(draw((4, 6, 6), 2)), wanted=wanted)
-    for metric in (*metrics, deletion("blur", 5)):
+    second = Scene(backdrop, Explanation(draw((4, 6, 6), 2)))
+    for metric in (*metrics, deletion("blur", 30)):
         metric(second)
     assert passes.forwards == once + 2 * curves
+
+
+def with_checked(*rows):
+    """A batch of 4, of which those rows are held against the full curve."""
+    backdrop = watched_backdrop()
+    backdrop.batch.keys[:, 0] = torch.tensor([16 if row in rows else 7 for row in range(4)])
+    return Scene(backdrop, Explanation(draw((4, 6, 6), 1)))
+
+
+@pytest.mark.parametrize(
+    "make", [deletion, insertion, srg, lambda *rest: normalised_area(rest[0], rest[1], 1e-9, *rest[2:])]
+)
+@pytest.mark.parametrize(("steps", "precision"), [(7, "float32"), (28, "bf16"), (36, "bf16"), (4, "bf16")])
+def test_a_shortcut_says_how_far_it_is_from_the_full_curve(make, steps, precision):
+    scene = with_checked(1, 3)
+    full, short = make("mean", max(28, steps))(scene), make("mean", steps, precision)(scene)
+    assert not [name for name in full if name.endswith("deviation")]
+    names = [name for name in full if "." not in name]
+    for name in names:
+        away = short[f"{name}.deviation"]
+        assert away[[0, 2]].isnan().all()
+        torch.testing.assert_close(away[[1, 3]], (short[name] - full[name])[[1, 3]], atol=1e-6, rtol=0, equal_nan=True)
+    assert any((short[f"{name}.deviation"][[1, 3]].abs() > 1e-6).any() for name in names)
+    assert all(value.isnan().all() for name, value in make("mean", 7)(with_checked()).items() if "deviation" in name)
+
+
+def test_bfloat16_changes_what_lies_between_the_ends_and_little():
+    scene = with_checked()
+    exact, rough = (scene.curve("morf", "mean", 28, precision).y for precision in ("float32", "bf16"))
+    assert torch.equal(exact[:, [0, -1]], rough[:, [0, -1]])
+    assert not torch.equal(exact, rough)
+    torch.testing.assert_close(rough, exact, atol=0.02, rtol=0)
 
 
 def test_no_image_goes_through_the_model_twice():

@@ -142,6 +142,32 @@ def test_layers_forget_from_the_last_to_the_first_and_the_network_given_is_left_
         next(_cascade(Model(nn.Flatten()), 0))
 
 
+def test_nothing_that_was_learnt_stays():
+    class Attends(nn.Module):
+        def __init__(self, bare):
+            super().__init__()
+            self.cut, self.norm = nn.Conv2d(1, 4, 2, 2), nn.BatchNorm2d(4, affine=False)
+            self.look, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+            self.token = nn.Parameter(torch.ones(4)) if bare else 1.0
+
+        def forward(self, image):
+            tokens = self.norm(self.cut(image)).flatten(2).transpose(1, 2) * self.token
+            return self.head(self.look(tokens, tokens, tokens)[0].mean(dim=1))
+
+    net = Attends(bare=False)
+    for value in net.state_dict().values():
+        value.fill_(3)
+    *_, (share, other) = _cascade(Model(net), 1)
+    assert share == 1
+    state = other.module.state_dict()
+    assert not [name for name, value in state.items() if (value == 3).any()]
+    assert state["norm.running_mean"].tolist() == [0] * 4
+    with pytest.raises(
+        Unsupported, match="'token' belongs to no layer with a reset_parameters; it would stay as learnt"
+    ):
+        next(_cascade(Model(Attends(bare=True)), 1))
+
+
 def test_mprt_is_the_mean_of_the_correlations_of_the_stages_by_loops():
     made = scene(gradient)
     clean = made.explanation.attribution.flatten(1).abs()

@@ -341,3 +341,25 @@ def test_metrics_that_explain_again_run_on_trained_and_wrapped_explainers_and_co
     random = found["fake/learnt", "controls/random", "mprt"]
     assert random.low <= 0.1
     assert abs(random.mean) < 0.2
+
+
+def test_a_run_records_how_much_of_its_time_was_inside_passes(tmp_path):
+    explained = go(tmp_path / "run", explainer="fake/weights,controls/random")
+    cost = json.loads((tmp_path / "run" / "cost.json").read_text())
+    assert 0 < cost["device_busy"] == explained.outcome.device_busy < 1
+    assert cost["device_busy"] == cost["network_seconds"] / cost["wall_seconds"]
+    assert cost["slices"] == explained.outcome.computed > 0
+    before = (tmp_path / "run" / "cost.json").read_bytes()
+    assert go(tmp_path / "run", explainer="fake/weights,controls/random").outcome.device_busy is None
+    assert (tmp_path / "run" / "cost.json").read_bytes() == before  # nothing was computed
+
+
+def test_a_shortcut_is_recorded_with_its_deviation(tmp_path):
+    metric = "deletion,deletion[steps=3],deletion[precision=bf16]"
+    found = go(tmp_path / "run", explainer="fake/weights,controls/random", limit=60, metric=metric)
+    for row in found.rows:
+        if row.metric == "deletion":
+            assert row.deviation is row.deviation_max is None
+        else:
+            assert abs(row.deviation) <= row.deviation_max < 0.2
+    assert "shortcuts, by how much an explainer's mean" in (tmp_path / "run" / "leaderboard" / "table.md").read_text()

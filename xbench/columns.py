@@ -135,7 +135,7 @@ class Columns:
                 raise ValueError(f"it gave a {key!r} outside its bounds {low:g} to {high:g}")
             if undefined is not None:
                 value[undefined.to(value.device)] = float("nan")
-            self._add(f"{'chance' if part else 'score'}/{named[base]}", value)
+            self._add(f"{part or 'score'}/{named[base]}", value)
 
     def add_nothing(self, component: Component, scene: Scene) -> None:
         """Add NaN for every score of a metric that has no answer for these samples."""

@@ -24,7 +24,9 @@ class Row:
     ``mean`` with its 95 % interval over ``n_scored`` of ``n`` values; ``chance`` is what knowing nothing scores; ``rank``
     counts the rows that are better beyond doubt. ``gain`` is how much better the mean is than that of the control that knows
     nothing (below 0: worse), ``scaled`` the same in units of what the control that knows the truth gains: 0 knows nothing,
-    1 as much as the truth. None stands wherever there is no number; ``status`` and ``reason`` say why.
+    1 as much as the truth. ``deviation`` and ``deviation_max`` are the mean and the largest difference of a shortcut's
+    scores (coarser steps, less precision) from the full metric's, of samples that have both. None stands wherever there is
+    no number; ``status`` and ``reason`` say why.
     A ``#`` and 8 digits behind a name tell apart what is written alike: a model by its weights, the rest by code
     and versions.
     """
@@ -50,6 +52,8 @@ class Row:
     control: bool | str = False
     gain: float | None = None
     scaled: float | None = None
+    deviation: float | None = None
+    deviation_max: float | None = None
     seeds: int = 1
     blank_rate: float | None = None
     target: str | None = None
@@ -282,6 +286,7 @@ def _cell_rows(
                     )
                 yield Measured(_without(facts, "undefined", reason, chance), None, "")
                 continue
+            away = _deviation(runs, score["name"])
             row = Row(
                 **facts,
                 mean=_number(found.mean),
@@ -291,6 +296,8 @@ def _cell_rows(
                 chance=chance,
                 rank=None,
                 status="ok",
+                deviation=away[0],
+                deviation_max=away[1],
             )
             # Only scores of one definition on the same samples are ranked against each other.
             contest = json.dumps([*same_samples, metric, score["name"]], sort_keys=True)
@@ -299,6 +306,13 @@ def _cell_rows(
         facts = {**common, "metric": name, "family": "", "higher_is_better": None}
         whole = broken is not None and broken.status == "unsupported"
         yield Measured(_without(facts, "unsupported", broken.reason if broken and whole else reason, None), None, "")
+
+
+def _deviation(runs: Sequence[Sequence[Record]], name: str) -> tuple[float, float] | tuple[None, None]:
+    """Return the mean and the largest difference of a shortcut's scores from the full metric's, where some are known."""
+    held = [record.arrays.get(f"deviation/{name}", np.empty(0)) for run in runs for record in run]
+    known = np.concatenate([column[~np.isnan(column)] for column in held])
+    return (float(known.mean()), float(np.abs(known).max())) if len(known) else (None, None)
 
 
 def _of_defined(column: str, record: Record) -> Any:

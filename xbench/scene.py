@@ -13,7 +13,7 @@ from xbench.models import Model
 from xbench.tensors import Batch, Explanation
 
 Order = Literal["morf", "lerf"]
-Wanted = tuple[Order, str, int]
+Precision = Literal["float32", "bf16"]
 Polarity = Literal["signed", "positive", "non_contributing"]
 Explain = Callable[[Batch], Explanation]
 
@@ -133,8 +133,6 @@ class Scene:
         What is scored; None for a metric of the classifier alone.
     polarity
         How the attribution is to be read.
-    wanted
-        The curves (order, fill, steps) that some metric will ask for: they are computed in one pass.
     rebind
         Builds the explainer on a model, for metrics that explain again.
     """
@@ -144,15 +142,13 @@ class Scene:
         backdrop: Backdrop,
         explanation: Explanation | None = None,
         polarity: Polarity = "signed",
-        wanted: Sequence[Wanted] = (),
         rebind: Callable[[Model], Explain] | None = None,
     ) -> None:
         self.backdrop = backdrop
         self.model, self.batch = backdrop.model, backdrop.batch
         self.polarity = polarity
         self._explanation = explanation
-        self._wanted = list(dict.fromkeys(wanted))
-        self._curves: dict[Wanted, Curve] = {}
+        self._curves: dict[tuple[Order, str, int, Precision], Curve] = {}
         self._rebind = rebind
 
     def rebind(self, model: Model) -> Explain:
@@ -223,31 +219,38 @@ class Scene:
         edge = torch.zeros_like(same[:, :1])
         return (torch.cat([same, edge], dim=1) | torch.cat([edge, same], dim=1)).double().mean(dim=1)
 
-    def curve(self, order: Order, fill: str, steps: int) -> Curve:
+    def curve(
+        self, order: Order, fill: str, steps: int, precision: Precision = "float32", rows: Tensor | None = None
+    ) -> Curve:
         """Return the target's probability while pixels are replaced by a fill, most relevant first or least first.
 
-        Insertion in MoRF order is deletion in LeRF order with the same fill, read backwards: both are one path.
+        Insertion in MoRF order is deletion in LeRF order with the same fill, read backwards: both are one path. With
+        ``precision="bf16"`` the passes between both ends run in bfloat16. ``rows`` [m] int64 takes some of the samples
+        only; that curve is not kept for the next metric.
         """
-        wanted: Wanted = (order, fill, steps)
+        if rows is not None:
+            return self._walk(order, fill, steps, precision, rows)
+        wanted = order, fill, steps, precision
         if wanted not in self._curves:
-            for one in {wanted: None} | dict.fromkeys(self._wanted):
-                if one not in self._curves:
-                    self._curves[one] = self._walk(*one)
+            self._curves[wanted] = self._walk(*wanted, slice(None))
         return self._curves[wanted]
 
-    def _walk(self, order: Order, fill: str, steps: int) -> Curve:
-        n = self.ranks.shape[1]
-        rank = self.ranks if order == "morf" else n - 1 - self.ranks
+    def _walk(self, order: Order, fill: str, steps: int, precision: Precision, rows: Tensor | slice) -> Curve:
+        ranks = self.ranks[rows]
+        n = ranks.shape[1]
+        rank = ranks if order == "morf" else n - 1 - ranks
         counts = perturb.step_counts(n, steps)
-        target = self.batch.target
+        target, device = self.batch.target[rows], self.batch.image.device
 
         def score(images: Tensor, copies: int) -> Tensor:
-            return self.model.score(images, target.repeat(copies), "prob")
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                logits = self.model.logits(images)
+            return self.model.pick(logits.to(images.dtype), target.repeat(copies), "prob")
 
         with torch.no_grad():
             inner = perturb.perturbed_scores(
-                score, self.batch.image, self.backdrop.fill(fill), rank, counts[1:-1], self.model.batch_size
+                score, self.batch.image[rows], self.backdrop.fill(fill)[rows], rank, counts[1:-1], self.model.batch_size
             )
-        ends = self.backdrop.clean_score[:, None], self.backdrop.filled_score(fill)[:, None]
+        ends = self.backdrop.clean_score[rows, None], self.backdrop.filled_score(fill)[rows, None]
         x = torch.tensor([count / n for count in counts], dtype=torch.float64, device=inner.device)
         return Curve(x, torch.cat([ends[0], inner, ends[1]], dim=1).double())

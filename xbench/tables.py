@@ -140,6 +140,7 @@ def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
         blank = next((row.blank_rate for row in rest if row.explainer == name and row.blank_rate), None)
         if blank:
             lines.append(f"{name}: {blank:.1%} of its maps are blank (the same value everywhere)")
+    lines += _shortcuts(rest)
     devices = sorted({row.device for row in rest if row.device})
     if devices:
         lines.append(f"s/image: the explanation alone, on {'; '.join(devices)}")
@@ -157,6 +158,18 @@ def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
         whose = "" if len(who) == len(names) else f" of {', '.join(who)}"
         lines.append(f"{seeds} seeds{whose} pooled; intervals draw seeds, then samples within them")
     return lines
+
+
+def _shortcuts(rest: Sequence[Row]) -> list[str]:
+    """Return a line on how far the shortcuts of metrics are from the full ones, the largest over explainers."""
+    far: dict[str, tuple[float, float]] = {}
+    for row in rest:
+        if row.deviation is not None and row.deviation_max is not None:
+            mean, most = far.get(row.metric, (0.0, 0.0))
+            far[row.metric] = max(mean, abs(row.deviation)), max(most, row.deviation_max)
+    each = [f"{metric} {mean:.4f} and {most:.4f}" for metric, (mean, most) in far.items()]
+    what = "shortcuts, by how much an explainer's mean and a sample differ at most from the full curve in float32"
+    return [f"{what} (known of one sample in 16): {', '.join(each)}"] if each else []
 
 
 def _shared(rows: Sequence[Row], names: Sequence[str], text: Callable[[Row], str]) -> list[str]:

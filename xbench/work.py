@@ -220,14 +220,13 @@ class Worker:
     def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Arrays, dict[str, Any]]:
         stage.model.batch_size = size
         metrics = [(metric, import_attr(metric.spec.factory)(**metric.params)) for metric in job.metrics]
-        wanted = [curve for _, metric in metrics for curve in getattr(metric, "wanted", ())]
         meter = Meter(stage.model)
         start, passed = time.perf_counter(), stage.model.passes.seconds
         columns, images = Columns(rows), stage.batch.image._version
         for backdrop in stage.parts(size):
             scene = Scene(backdrop)
             if job.explainer:
-                scene = self._explained(job, backdrop, meter, wanted)
+                scene = self._explained(job, backdrop, meter)
                 columns.add_maps(scene)
             columns.add_predictions(scene)
             for component, metric in metrics:
@@ -254,7 +253,7 @@ class Worker:
             self._noted.add(text)
             self.emit(Note(text))
 
-    def _explained(self, job: Job, backdrop: Backdrop, meter: Meter, wanted: list[Any]) -> Scene:
+    def _explained(self, job: Job, backdrop: Backdrop, meter: Meter) -> Scene:
         assert job.explainer is not None
         assert isinstance(job.explainer.spec, ExplainerSpec)
         component, fit = job.explainer, job.explainer_fit
@@ -278,7 +277,7 @@ class Worker:
         while innermost.of:
             innermost = innermost.of
         assert isinstance(innermost.spec, ExplainerSpec)
-        return Scene(backdrop, checked(found, backdrop.batch), innermost.spec.polarity, wanted, rebind)
+        return Scene(backdrop, checked(found, backdrop.batch), innermost.spec.polarity, rebind)
 
     def _explainer(self, component: Component, fit: str | None, model: Model) -> Callable[[Batch], object]:
         extra: dict[str, Any] = {name: value for name, value in component.params.items() if name != "of"}

@@ -1,6 +1,7 @@
 """Does the map depend on what the network has learnt, and on the class that is explained?"""
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -59,7 +60,8 @@ def mprt(steps: int, absolute: bool) -> Metric:
 
     Notes
     -----
-    A layer is a module with ``reset_parameters``; batch normalisation forgets its statistics too. Fresh weights are drawn
+    A layer is a module with ``reset_parameters`` (torch's attention: ``_reset_parameters``) and weights or statistics of its
+    own, which batch normalisation forgets too. Fresh weights are drawn
     from the layer's name, so that they are the same for every explainer, batch and device; intervals leave their spread
     out. The explainer's own noise is drawn anew, as it would be for another network.
 
@@ -68,7 +70,7 @@ def mprt(steps: int, absolute: bool) -> Metric:
     ValueError
         There are fewer than 0 steps.
     Unsupported
-        Raised by the metric: the network has no layer whose weights could be drawn afresh.
+        Raised by the metric: the network has weights that no layer could draw afresh.
     """
     if steps < 0:
         raise ValueError(f"steps={steps}: 0 or more are needed")
@@ -113,13 +115,19 @@ def _cascade(model: Model, steps: int) -> Iterator[tuple[float, Model]]:
     layers = [(name, layer) for name, layer in module.named_modules() if _own_weights(layer)][::-1]
     if not layers:
         raise Unsupported("the network has no layer whose weights could be drawn afresh")
+    fresh = {id(weight) for _, layer in layers for weight in layer.parameters(recurse=False)}
+    if kept := [name for name, weight in module.named_parameters() if id(weight) not in fresh]:
+        raise Unsupported(
+            f"the network's {kept[0]!r} belongs to no layer with a reset_parameters; it would stay as learnt"
+        )
     stages = set(range(1, len(layers) + 1))
     if steps:
         stages = set(np.unique(np.linspace(0, len(layers), steps + 1).round().astype(int))[1:].tolist())
     for count, (name, layer) in enumerate(layers, start=1):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stable_int("mprt", name))
-            reset: Callable[[], None] = layer.cpu().reset_parameters  # on the GPU it would draw other numbers
+            reset = _reset(layer.cpu())  # on the GPU it would draw other numbers
+            assert reset is not None
             reset()
         layer.to(model.device)
         if count in stages:
@@ -132,7 +140,14 @@ def _other_noise(batch: Batch) -> Batch:
 
 
 def _own_weights(layer: nn.Module) -> bool:
-    return callable(getattr(layer, "reset_parameters", None)) and next(layer.parameters(), None) is not None
+    learnt = itertools.chain(layer.parameters(recurse=False), layer.buffers(recurse=False))
+    return _reset(layer) is not None and next(learnt, None) is not None
+
+
+def _reset(layer: nn.Module) -> Callable[[], None] | None:
+    """Return what draws a layer's weights afresh, or None; torch's attention layers hide it behind an underscore."""
+    found = getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+    return found if callable(found) else None
 
 
 def _similarity(one: Tensor, other: Tensor, absolute: bool) -> Tensor:

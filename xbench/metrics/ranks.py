@@ -43,7 +43,7 @@ def pairs_in_order(level: Tensor, mask: Tensor) -> Tensor:
     last, first = (sort_rows(level * 2 + side) & 1 for side in (mask, ~mask))
     # Each place counts the pixels before it; k (k - 1) / 2 of the pairs are of the mask's own pixels.
     sums = (place * last).sum(dim=1) + (place * (1 - first)).sum(dim=1)
-    return sums.double() / 2 - k * (k - 1) / 2
+    return sums.double() / 2 - (k * (k - 1)).double() / 2
 
 
 def average_precision(level: Tensor, mask: Tensor) -> Tensor:
@@ -52,4 +52,4 @@ def average_precision(level: Tensor, mask: Tensor) -> Tensor:
     hit, begin = packed & 1, begins(packed >> 1)
     k, n = mask.sum(dim=1, keepdim=True), mask.shape[1]
     hits_below = (hit.cumsum(dim=1) - hit).gather(1, begin)
-    return (hit * (k - hits_below) / (n - begin)).double().sum(dim=1) / k[:, 0]
+    return ((hit * (k - hits_below)).double() / (n - begin)).sum(dim=1) / k[:, 0]

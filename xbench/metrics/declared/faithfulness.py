@@ -4,6 +4,7 @@ from xbench.specs import UNBOUNDED, MetricSpec, ScoreSpec
 
 _RISE = "Petsiuk, Das, Saenko: RISE. BMVC 2018"
 _FILLS = {"fill": ("zero", "mean", "blur", "noise")}
+_CURVES = {**_FILLS, "precision": ("float32", "bf16")}
 
 
 def specs() -> list[MetricSpec]:
@@ -14,8 +15,8 @@ def specs() -> list[MetricSpec]:
             name="deletion",
             version=1,
             factory=f"{source}:deletion",
-            params={"fill": "mean", "steps": 28},
-            choices=_FILLS,
+            params={"fill": "mean", "steps": 28, "precision": "float32"},
+            choices=_CURVES,
             sensitive_to=("fill",),
             scores=(ScoreSpec(name="deletion", higher_is_better=False),),
             family="faithfulness",
@@ -27,8 +28,8 @@ def specs() -> list[MetricSpec]:
             name="insertion",
             version=1,
             factory=f"{source}:insertion",
-            params={"fill": "blur", "steps": 28},
-            choices=_FILLS,
+            params={"fill": "blur", "steps": 28, "precision": "float32"},
+            choices=_CURVES,
             sensitive_to=("fill",),
             scores=(ScoreSpec(name="insertion", higher_is_better=True),),
             family="faithfulness",
@@ -40,8 +41,8 @@ def specs() -> list[MetricSpec]:
             name="srg",
             version=1,
             factory=f"{source}:srg",
-            params={"fill": "mean", "steps": 28},
-            choices=_FILLS,
+            params={"fill": "mean", "steps": 28, "precision": "float32"},
+            choices=_CURVES,
             sensitive_to=("fill",),
             scores=(
                 ScoreSpec(name="srg", higher_is_better=True, bounds=(-1, 1), chance=0.0),
@@ -56,8 +57,8 @@ def specs() -> list[MetricSpec]:
             name="normalised_area",
             version=1,
             factory=f"{source}:normalised_area",
-            params={"fill": "mean", "steps": 28, "least": 0.05},
-            choices=_FILLS,
+            params={"fill": "mean", "steps": 28, "least": 0.05, "precision": "float32"},
+            choices=_CURVES,
             sensitive_to=("fill", "least"),
             scores=(
                 ScoreSpec(name="normalised_deletion", higher_is_better=False, bounds=UNBOUNDED),
