@@ -25,8 +25,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy xbench plugins
 
+# Ratios against bare passes, in one run: a table and bench.json. An idle machine is needed; about half an hour on 2 cores.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/curves.py
+	$(BIN)/python tests/benchmarks/bench.py
 
 # Run the quick protocol of every suite and keep its tables and picture.
 leaderboard: $(STAMP)

@@ -17,10 +17,10 @@ FILLS = ("zero", "mean", "blur", "noise")
 
 
 def levels(attribution: Tensor) -> Tensor:
-    """Return a map [B,H,W] rounded to whole multiples of max|L| * 2**-16, as [B,H*W] int64 in -65,536 .. 65,536."""
+    """Return a map [B,H,W] rounded to whole multiples of max|L| * 2**-16, as [B,H*W] int32 in -65,536 .. 65,536."""
     flat = attribution.flatten(1).double()
     top = flat.abs().amax(dim=1, keepdim=True)
-    return (flat / top.where(top > 0, torch.ones_like(top)) * LEVELS).round().long()
+    return (flat / top.where(top > 0, torch.ones_like(top)) * LEVELS).round().int()
 
 
 def sort_rows(values: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def tie_order(keys: Tensor, n: int) -> Tensor:
 def ranks(level: Tensor, ties: Tensor) -> Tensor:
     """Return [B,n] int32: each pixel's place when sorted by level, largest first, ties in the order of ``ties``."""
     n = level.shape[1]
-    order = argsort_rows(ties - level * n)
+    order = argsort_rows(ties - level.long() * n)
     places = torch.arange(n, dtype=torch.int32, device=level.device).expand_as(order)
     return torch.empty_like(order, dtype=torch.int32).scatter_(1, order, places)
 

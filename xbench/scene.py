@@ -135,6 +135,11 @@ class Scene:
         How the attribution is to be read.
     rebind
         Builds the explainer on a model, for metrics that explain again.
+
+    Attributes
+    ----------
+    memo
+        What metrics computed of this explanation and share, under a name of its own.
     """
 
     def __init__(
@@ -150,6 +155,7 @@ class Scene:
         self._explanation = explanation
         self._curves: dict[tuple[Order, str, int, Precision], Curve] = {}
         self._rebind = rebind
+        self.memo: dict[str, Tensor] = {}
 
     def rebind(self, model: Model) -> Explain:
         """Return the explainer built on another model; it explains batches as the scene's own were explained."""
@@ -185,7 +191,7 @@ class Scene:
 
     @cached_property
     def levels(self) -> Tensor:
-        """[B,n] int64: the evidence in whole steps, larger = earlier in MoRF order; a non-contributing map is negated."""
+        """[B,n] int32: the evidence in whole steps, larger = earlier in MoRF order; a non-contributing map is negated."""
         level = perturb.levels(self.explanation.attribution)
         return -level if self.polarity == "non_contributing" else level
 
@@ -204,7 +210,7 @@ class Scene:
 
     @cached_property
     def ordered(self) -> Tensor:
-        """[B,n] int64: the levels of each map, the lowest first."""
+        """[B,n] int32: the levels of each map, the lowest first."""
         return perturb.sort_rows(self.levels)
 
     @cached_property

@@ -37,14 +37,16 @@ def complexity(share: float) -> Metric:
         value = scene.positive
         n, total = value.shape[1], value.sum(dim=1)
         place = torch.arange(1, n + 1, dtype=torch.float64, device=value.device)
-        gini = ((2 * place - n - 1) * sort_rows(value)).sum(dim=1) / (n * total)
+        # Maps are float32; where none is below 0, their bits as whole numbers have the same order and are sorted sooner.
+        ordered = sort_rows(value.float().view(torch.int32)).view(torch.float32).double()
+        gini = ((2 * place - n - 1) * ordered).sum(dim=1) / (n * total)
         q = value / total[:, None]
-        bits = -torch.where(q > 0, q * q.log(), 0.0).sum(dim=1)
+        bits = torch.special.entr(q).sum(dim=1)
         top = value.amax(dim=1, keepdim=True)
         scores = {
             "sparseness": gini,
             "entropy": bits / torch.log(torch.tensor(float(max(n, 2)), dtype=torch.float64)),
-            "effective_complexity": (value > share * top).double().mean(dim=1),
+            "effective_complexity": (value > share * top).sum(dim=1).double() / n,
         }
         return {name: score.masked_fill(total <= 0, float("nan")) for name, score in scores.items()}
 

@@ -28,7 +28,7 @@ def average_precision() -> Metric:
         harmonic = float((1 / torch.arange(1, n + 1, dtype=torch.float64)).sum())
         chance = ((k - 1) * (n - harmonic) / max(n - 1, 1) + harmonic) / n
         found = scored(
-            scene, "average_precision", mask, lambda scene, mask: ranks.average_precision(scene.levels, mask)
+            scene, "average_precision", mask, lambda scene, mask: ranks.average_precision(_packed(scene, mask))
         )
         return found | {"average_precision.chance": chance.masked_fill(k == 0, float("nan"))}
 
@@ -45,7 +45,7 @@ def mask_auroc() -> Metric:
         mask = object_mask(scene)
         k, n = mask.sum(dim=1), mask.shape[1]
         pairs = (k * (n - k)).double()
-        found = ranks.pairs_in_order(scene.levels, mask) / pairs
+        found = ranks.pairs_in_order(scene.levels, mask, _packed(scene, mask)) / pairs
         return {"mask_auroc": found.masked_fill(pairs == 0, float("nan"))}
 
     return measure
@@ -80,6 +80,13 @@ def iou(threshold: Literal["otsu", "half"]) -> Metric:
         return {"iou": found.masked_fill(~mask.any(dim=1), float("nan"))}
 
     return measure
+
+
+def _packed(scene: Scene, mask: Tensor) -> Tensor:
+    """Return the levels and the object's mask, sorted together once for two metrics."""
+    if "object" not in scene.memo:
+        scene.memo["object"] = ranks.packed(scene.levels, mask)
+    return scene.memo["object"]
 
 
 def _otsu(grey: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+"""All ratios in one run, as a table and bench.json: ``make bench``, or this file with --only and --device."""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import explainers
+import harness
+import metrics
+import torch
+from rich.console import Console
+from rich.table import Table
+from timing import CASES, GPU_CASES, cores
+
+from xbench.devices import keep_freed_memory
+from xbench.metrics.cost import device_name
+
+
+def main():
+    """Measure, print and write down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=5, help="of each ratio; its median counts")
+    parser.add_argument("--only", default="", help="metrics, explainers or harness, separated by commas")
+    parser.add_argument(
+        "--images", type=int, nargs=2, default=(1_000, 10_000), metavar=("FEW", "MANY"), help="of the harness"
+    )
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    arguments.out.unlink(missing_ok=True)
+    keep_freed_memory()  # as workers do; the bare passes gain by it too
+    console = Console()
+    console = Console(width=max(console.width, 150))
+    table = Table(title=f"against bare passes; {device_name(device)}, {cores()} cores, torch {torch.__version__}")
+    for name in ("name", "case", "ratio", "rounds", "bound", "ok", "of"):
+        table.add_column(name, justify="right" if name in ("ratio", "bound") else "left")
+    found = []
+    for row in _rows(arguments, device):
+        found.append({**asdict(row), "ok": row.ok, "device": device_name(device)})
+        bound = "" if row.bound is None else f"{'>=' if row.at_least else '<='} {row.bound:.2f}"
+        good = {True: "yes", False: "NO", None: ""}[row.ok]
+        console.print(f"{row.name}, {row.case}: {row.ratio:.3f} {good}", markup=False, highlight=False)
+        spread = f"{row.low:.2f} to {row.high:.2f}"
+        table.add_row(row.name.replace("[", r"\["), row.case, f"{row.ratio:.3f}", spread, bound, good, row.note)
+        versions = {"device": device_name(device), "cores": cores(), "torch": torch.__version__}
+        arguments.out.write_text(json.dumps({**versions, "rows": found}, indent=1) + "\n")
+    console.print(table)
+    missed = [row for row in found if row["ok"] is False]
+    console.print(f"{len(found) - len(missed)} of {len(found)} within their bounds; {arguments.out}")
+
+
+def _rows(arguments, device):
+    wanted = [name for name in arguments.only.split(",") if name] or ["metrics", "explainers", "harness"]
+    cases = CASES if device.type == "cpu" else CASES + GPU_CASES
+    for name, module in (("metrics", metrics), ("explainers", explainers)):
+        if name in wanted:
+            for case in cases:
+                yield from module.rows(case, device, arguments.rounds)
+    if "harness" in wanted:
+        yield from harness.rows(device, *arguments.images)
+
+
+if __name__ == "__main__":
+    main()
