@@ -79,20 +79,21 @@ class Model:
         ``prob(logits [B,K]) -> [B,K]`` decides for itself.
     batch_size
         The most images an explainer should put into one forward pass.
-
-    Attributes
-    ----------
-    passes : Passes
-        Running counts; the harness reads differences.
+    passes
+        Running counts; the harness reads differences. Another network's may go on.
     """
 
     def __init__(
-        self, module: nn.Module, link: Literal["softmax", "sigmoid"] = "softmax", batch_size: int = 64
+        self,
+        module: nn.Module,
+        link: Literal["softmax", "sigmoid"] = "softmax",
+        batch_size: int = 64,
+        passes: Passes | None = None,
     ) -> None:
         self.module = module.eval().requires_grad_(False)
         self.link = link
         self.batch_size = batch_size
-        self.passes = Passes()
+        self.passes = passes or Passes()
         self._default_layer: str | None = None
         self._channels_last = True
         self._entry: RemovableHandle | None = None
@@ -126,14 +127,10 @@ class Model:
                     self._entry.remove()
                 self._entry = image.register_hook(self._end_backward)
             return self.module(image)
-        # Convolutions of several channels are a fifth faster on a CPU with channels innermost, and on a GPU in bfloat16.
-        if (
-            self._channels_last
-            and image.shape[1] > 1
-            and (image.device.type == "cpu" or torch.is_autocast_enabled("cuda"))
-        ):
+        # With channels innermost a CPU takes two thirds to half of the time, and a GPU less in bfloat16.
+        if self._channels_last and (image.device.type == "cpu" or torch.is_autocast_enabled("cuda")):
             try:
-                return self.module(image.contiguous(memory_format=torch.channels_last))
+                return self.module(_channels_innermost(image))
             except RuntimeError as error:
                 if not str(error).startswith("view size is not compatible"):
                     raise
@@ -257,6 +254,14 @@ class Model:
 
     def _end_backward(self, gradient: Tensor) -> None:
         self.passes.end()
+
+
+def _channels_innermost(image: Tensor) -> Tensor:
+    """Return images [B,C,H,W] as they would lie with channels innermost; of a single channel torch must be told by strides."""
+    _, channels, height, width = image.shape
+    if channels == 1:
+        return image.contiguous().as_strided(image.shape, (height * width, 1, width, 1))
+    return image.contiguous(memory_format=torch.channels_last)
 
 
 def _is_map(output: object) -> TypeGuard[Tensor]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from xbench.metrics.localisation import object_mask, scored, top_k_precision
 from xbench.perturb import step_counts
-from xbench.scene import Scene
+from xbench.scene import Backdrop, Scene
 from xbench.seeds import uniform
 
 Scores = dict[str, Tensor]
@@ -136,10 +136,16 @@ def noise_level() -> Metric:
     return measure
 
 
+def _uniform(backdrop: Backdrop, draw: int) -> Tensor:
+    batch = backdrop.batch
+    shape = batch.image.shape[1:]
+    return backdrop.drawn(f"preservation/{draw}", lambda: uniform(batch.keys, "preservation", shape, draw) * 2 - 1)
+
+
 def _noised(scene: Scene, rows: Tensor, counts: list[int], draws: int, amplitude: float) -> tuple[Tensor, Tensor]:
     """Return agree and drift, both [2,R,len(counts)] float64, of the R samples ``rows``: least evidence first, most first."""
     model, clean = scene.model, scene.backdrop.clean_logits[rows]
-    image, keys = scene.batch.image[rows], scene.batch.keys[rows]
+    image = scene.batch.image[rows]
     size, _, height, width = image.shape
     most = scene.ranks[rows].view(size, 1, height, width)
     place = torch.stack([height * width - 1 - most, most])
@@ -148,19 +154,19 @@ def _noised(scene: Scene, rows: Tensor, counts: list[int], draws: int, amplitude
     variants = torch.tensor(
         [(order, count) for order in (0, 1) for count in counts[: len(counts) - order]], device=image.device
     )
+    copies = max(1, model.batch_size // max(1, size))
     agree, drift = (torch.zeros(len(variants), size, dtype=torch.float64, device=image.device) for _ in range(2))
-    for draw in range(draws):
-        noise = (uniform(keys, "preservation", image.shape[1:], draw) * 2 - 1).to(image) * amplitude
-        for first in range(0, agree.numel(), model.batch_size):
-            pair = torch.arange(first, min(first + model.batch_size, agree.numel()), device=image.device)
-            row, (order, count) = pair % size, variants[pair // size].T
-            where = place[order, row] < count[:, None, None, None]
+    for draw in range(draws if size else 0):
+        noisy = image + _uniform(scene.backdrop, draw)[rows].to(image) * amplitude
+        for first in range(0, len(variants), copies):
+            part = slice(first, first + copies)
+            order, count = variants[part].T
+            changed = torch.where(place[order] < count.view(-1, 1, 1, 1, 1), noisy, image)
             with torch.no_grad():
-                logits = model.logits(torch.where(where, image[row] + noise[row], image[row]))
-            same = (logits.argmax(dim=1) == predicted[row]).double()
-            moved = (model.prob(logits) - p[row]).abs().mean(dim=1).double()
-            agree.view(-1)[pair] += same
-            drift.view(-1)[pair] += moved
+                logits = torch.cat([model.logits(some) for some in changed.flatten(0, 1).split(model.batch_size)])
+            logits = logits.view(len(order), size, -1)
+            agree[part] += (logits.argmax(dim=2) == predicted).double()
+            drift[part] += (model.prob(logits.flatten(0, 1)).view_as(logits) - p).abs().mean(dim=2).double()
 
     def both(found: Tensor) -> Tensor:
         least, most = found[: len(counts)], found[len(counts) :]

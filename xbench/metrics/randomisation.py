@@ -131,7 +131,7 @@ def _cascade(model: Model, steps: int) -> Iterator[tuple[float, Model]]:
             reset()
         layer.to(model.device)
         if count in stages:
-            yield count / len(layers), Model(module, model.link, model.batch_size)
+            yield count / len(layers), Model(module, model.link, model.batch_size, model.passes)
 
 
 def _other_noise(batch: Batch) -> Batch:

@@ -12,7 +12,6 @@ from xbench.seeds import integers, normal
 Scores = dict[str, Tensor]
 Metric = Callable[[Scene], Scores]
 Score = Literal["prob", "logit"]
-_KEPT_BYTES = 2**26
 _STILL = 1e-6
 """A score that moves by no more than this does not move: float32 does as much by itself."""
 
@@ -79,7 +78,8 @@ def infidelity(runs: int, noise: float, score: Score) -> Metric:
         batch, shape = scene.batch, scene.batch.image.shape[2:]
 
         def draw(run: int) -> Tensor:
-            return noise * normal(batch.keys, "infidelity", shape, run)
+            key = f"infidelity/{noise}/{run}"
+            return scene.backdrop.drawn(key, lambda: noise * normal(batch.keys, "infidelity", shape, run))
 
         cost = _drops(
             scene.backdrop,
@@ -123,17 +123,12 @@ def _subset(backdrop: Backdrop, run: int, share: float) -> Tensor:
     """Return [B,n] bool: exactly round(share * n) random pixels of each image, at least 1; kept where there is room."""
     batch = backdrop.batch
     n = batch.image[0, 0].numel()
-    key = f"subset/{share}/{run}"
-    if (kept := backdrop.memo.get(key)) is not None:
-        return kept
-    draw = integers(batch.keys, "subset", (n,), run)
-    place = draw.kthvalue(max(1, round(share * n)), dim=1, keepdim=True).values
-    inside = draw <= place
-    # A worker keeps the backdrops of a whole slice, up to 1,024 images.
-    held = sum(value.nbytes for value in backdrop.memo.values())
-    if held + inside.nbytes <= _KEPT_BYTES * len(batch) / 1024:
-        backdrop.memo[key] = inside
-    return inside
+
+    def make() -> Tensor:
+        draw = integers(batch.keys, "subset", (n,), run)
+        return draw <= draw.kthvalue(max(1, round(share * n)), dim=1, keepdim=True).values
+
+    return backdrop.drawn(f"subset/{share}/{run}", make)
 
 
 def _drops(backdrop: Backdrop, key: str, runs: int, changed: Callable[[int], Tensor], score: Score) -> Tensor:
