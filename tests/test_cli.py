@@ -187,8 +187,8 @@ def test_every_kind_can_be_listed(kind, capsys):
 
 
 def test_metrics_are_listed_score_by_score_with_what_is_needed_to_read_them(capsys):
-    assert main(["list", "metrics", "infidelity"]) == 0
-    assert "infidelity  faithfulness  infidelity  less    0..1   by sample" in capsys.readouterr().out
+    assert main(["list", "metrics", "relevance_mass"]) == 0
+    assert "relevance_mass  localisation  relevance_mass  more    0..1   by sample" in capsys.readouterr().out
     assert main(["list", "metrics"]) == 0
     specs = discover().of_kind("metric").values()
     text = capsys.readouterr().out

@@ -12,8 +12,10 @@ from scipy.stats import f, friedmanchisquare, rankdata
 from xbench import api
 from xbench.cli import main
 from xbench.errors import XbenchError
-from xbench.friedman import Ranking, alike, critical_difference, friedman, letters, quantile, ranks
+from xbench.friedman import Ranking, _ranking, alike, critical_difference, friedman, letters, quantile, ranks
+from xbench.leaderboard import Measured, Row
 from xbench.report.critical import bars_of, critical_figure, draw_critical, names_of
+from xbench.stats import Bootstrap
 from xbench.store import Store
 
 
@@ -279,3 +281,39 @@ def test_a_ranking_that_tells_nobody_apart_says_so():
     assert "8 images cannot tell these explainers apart" in ranking.sentences()
     torn = dataclasses.replace(ranking, test=dataclasses.replace(ranking.test, p=0.04))
     assert any("no two are as far apart" in line for line in torn.sentences())
+
+
+def column(name, values):
+    """A column of a table, every sample a patient."""
+    facts = dict.fromkeys(("suite", "data", "protocol", "model", "family", "status"), "")
+    numbers = {"mean": 0.0, "low": 0.0, "high": 0.0, "chance": None, "rank": None, "seconds_per_image": None}
+    n = len(values)
+    row = Row(**facts, **numbers, explainer=name, metric="m", n_scored=n, n=n, higher_is_better=True)
+    groups = tuple(map(str, range(n)))
+    return Measured(row, Bootstrap(groups, resamples=10).estimate([values]), "one contest")
+
+
+def test_blocks_on_which_all_tie_tell_nothing():
+    values = np.zeros((3, 100))
+    for informative in (4, 5):
+        values[0, :informative] = 1
+        found = _ranking("board", [column(f"e/{place}", row) for place, row in enumerate(values)])
+        if informative < 5:
+            assert found == "4 of 100 patients, specimens or images have explainers that differ; a test needs 5"
+        else:
+            assert found.names[0] == "e/0"
+
+
+def test_means_that_differ_by_rounding_are_equal():
+    values = np.array([[0.1 + 0.2 + 0.3, 1, 2], [0.3 + 0.2 + 0.1, 1, 2], [0.5, 0, 0]])
+    assert values[0, 0] != values[1, 0]
+    assert friedman(values).mean_ranks.tolist() == [1.5, 1.5, 3.0]
+
+
+def test_only_those_asked_for_are_ranked(run, folder, capsys):
+    assert main(["ranks", str(folder), "--explainer", "controls/*,fake/noise"]) == 0
+    out = capsys.readouterr().out
+    assert "controls/oracle" in out
+    assert "fake/noise" in out
+    assert "fake/half" not in out
+    assert main(["ranks", str(folder), "--explainer", "nobody/*"]) == 2

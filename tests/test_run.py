@@ -333,7 +333,7 @@ def test_metrics_that_explain_again_run_on_trained_and_wrapped_explainers_and_co
     assert run.failures == []
     found = {(row.model, row.explainer, row.metric): row for row in run.rows}
     # A network without layers to draw afresh has no such score, and keeps the others.
-    assert found["fake/linear", "controls/random", "mprt"].status == "undefined"
+    assert found["fake/linear", "controls/random", "mprt"].status == "unsupported"
     assert found["fake/linear", "controls/random", "deletion"].mean is not None
     for name in ("fake/half", "fake/trained", "controls/random"):
         assert found["fake/learnt", name, "mprt"].status in ("ok", "undefined")
@@ -363,3 +363,11 @@ def test_a_shortcut_is_recorded_with_its_deviation(tmp_path):
         else:
             assert abs(row.deviation) <= row.deviation_max < 0.2
     assert "shortcuts, by how much an explainer's mean" in (tmp_path / "run" / "leaderboard" / "table.md").read_text()
+
+
+def test_why_a_metric_has_no_answer_stands_in_the_table_and_the_records(tmp_path):
+    settings = {"explainer": "fake/weights,controls/random", "metric": "deletion,completeness", "limit": 20}
+    for _ in range(2):  # the second time from the records alone
+        rows = [row for row in go(tmp_path / "run", **settings).rows if row.metric == "completeness_error"]
+        assert {row.status for row in rows} == {"unsupported"}
+        assert all("promises nothing that its maps add up to" in row.reason for row in rows)

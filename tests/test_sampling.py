@@ -97,9 +97,9 @@ def test_a_random_map_lands_at_chance_and_scores_lie_in_their_bounds(name):
     assert low <= found.min() <= found.max() <= high
     noise = torch.randn(200, 5, 5, generator=torch.Generator().manual_seed(2))
     told = METRICS[name](Scene(shared, Explanation(noise)))
-    chance = told.get(f"{name}.chance", torch.zeros(1)).mean()
-    # Maps of few pixels meet the same noise more often than the term 1 / runs counts.
-    assert (told[name].mean() - chance).abs() < 4 * told[name].std() / 200**0.5 + 1 / 25
+    # Of maps of mean 0 that know nothing the best factor is above 0 for half, and fits a little away.
+    value, chance = (told[name], 0.0) if name == "faithfulness_correlation" else ((told[name] < 1).double(), 0.5)
+    assert (value.mean() - chance).abs() < 4 * value.std() / 200**0.5
 
 
 @pytest.mark.parametrize("name", METRICS)

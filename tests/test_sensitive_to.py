@@ -21,7 +21,7 @@ FILLED = [name for name, spec in METRICS.items() if "fill" in spec.params]
 BOUND = 0.05
 
 
-def scene_of(maps, wanted):
+def scene_of(maps):
     """Return what a metric sees of 32 images of a blob on a net of two classes, explained by one of `MAPS`."""
     torch.manual_seed(1)
     layers = [nn.Conv2d(1, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2)]
@@ -39,7 +39,7 @@ def scene_of(maps, wanted):
     def rebind(model):
         return lambda batch: checked(Explanation(maps(model, batch), counterfactual=1 - batch.image), batch)
 
-    return Scene(backdrop, rebind(model)(batch), wanted=wanted, rebind=rebind)
+    return Scene(backdrop, rebind(model)(batch), rebind=rebind)
 
 
 def slope(model, batch):
@@ -61,7 +61,7 @@ def scores(name, **params):
     """Return [scores, maps]: means over the images that have a value under each of the maps."""
     spec = METRICS[name]
     metric = import_attr(spec.factory)(**{**spec.params, **params})
-    found = [metric(scene_of(maps, getattr(metric, "wanted", ()))) for maps in MAPS.values()]
+    found = [metric(scene_of(maps)) for maps in MAPS.values()]
     return np.array([[float(each[score.name].nanmean()) for each in found] for score in spec.scores])
 
 

@@ -36,8 +36,9 @@ class Outcome:
     failures
         (cell, status, reason) of every cell that could be computed in principle and was not.
     device_busy
-        The share of the wall time of explaining and scoring, a worker's on average, that was spent inside network
-        passes; None where nothing was computed.
+        The share of the wall time of explaining and scoring, a worker's on average and its start included, that was spent
+        inside passes of the classifier explained; None where nothing was computed. It is kept in ``cost.json``, of the last
+        call that computed something.
     """
 
     computed: int
@@ -165,10 +166,11 @@ def _carry_out(plan: Plan, registry: Registry, store: Store, listen: Callable[[E
         start = time.monotonic()
         follow(executor.run(units(plan, store, skip=failed)))
         wall = time.monotonic() - start
-    busy = network / (wall * config.workers) if counts["slices"] else None
+    workers = 1 if config.executor == "inline" else config.workers
+    busy = network / (wall * workers) if counts["slices"] else None
     if busy is not None:
         cost = {"device_busy": busy, "network_seconds": network, "wall_seconds": wall, "slices": counts["slices"]}
-        write_atomic(config.out / "cost.json", json.dumps({**cost, "workers": config.workers}, indent=1).encode())
+        write_atomic(config.out / "cost.json", json.dumps({**cost, "workers": workers}, indent=1).encode())
     failures = tuple((runnable[key], *failed[key]) for key in runnable if key in failed)
     return Outcome(counts["slices"], counts["fits"], failures, busy)
 

@@ -117,6 +117,10 @@ class Columns:
             base, _, part = key.partition(".")
             if base not in named:
                 raise ValueError(f"it returned {key!r}, which it does not declare{did_you_mean(base, named)}")
+            if part not in (("curve",) if isinstance(value, Curve) else ("", "chance", "deviation")):
+                raise ValueError(
+                    f"it returned {key!r}; what follows the dot is curve (of a Curve), chance or deviation"
+                )
             if isinstance(value, Curve):
                 keep = slice(None) if undefined is None else ~undefined.to(value.y.device)
                 y = value.y[keep]

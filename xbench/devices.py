@@ -1,6 +1,5 @@
 """Which device to compute on, how much of it a pass takes, and how to go on when its memory is too small."""
 
-import contextlib
 import ctypes
 import gc
 import math
@@ -77,13 +76,14 @@ def images_a_pass(device: torch.device, shape: tuple[int, int, int]) -> int:
     return max(1, min(_PASS_CPU, _NUMBERS // math.prod(shape)))
 
 
-def keep_freed_memory() -> None:
-    """Ask the C library to keep the memory that a pass frees for the next one; does nothing where it cannot be asked.
+def keep_freed_memory() -> bool:
+    """Ask the C library to keep the memory that a pass frees for the next one; return whether it could be asked.
 
     glibc returns large blocks to the system at once, and every pass gets them back page by page: a fifth of the time on a
     CPU (``make bench`` calls this too, so that bare passes gain as much).
     """
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_MMAP_THRESHOLD, 2**25)  # the most it accepts
-        library.mallopt(_TRIM_THRESHOLD, 2**30)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return bool(mallopt(_MMAP_THRESHOLD, 2**25) and mallopt(_TRIM_THRESHOLD, 2**30))  # 32 MiB is the most it accepts

@@ -15,7 +15,7 @@ class WorkOptions:
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
     batch
-        Images in a forward pass; None chooses by device.
+        Images in a forward pass; None chooses by device and image size.
     threads
         CPU threads of a worker; None takes all cores.
     budget

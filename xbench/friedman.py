@@ -11,6 +11,7 @@ from scipy.stats import chi2, f, rankdata, studentized_range
 from xbench.errors import XbenchError, did_you_mean
 from xbench.leaderboard import Measured, Row, read_measured
 from xbench.paired import ALPHA
+from xbench.refs import matching
 from xbench.stats import Array, Estimate
 from xbench.store import Store
 
@@ -18,7 +19,8 @@ FEWEST = 3
 """Explainers without which there is no order to test; two are what `xbench compare` is for."""
 
 FEWEST_BLOCKS = 5
-"""Blocks from which on the F approximation holds: with 5 it errs in at most 6 % at 5 %, with 3 in up to 19 % (simulated)."""
+"""Blocks, not all tied, from which on the F approximation holds: with 5 it errs in at most 6 % at 5 %, with 3 in up to 19 %
+(simulated)."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def friedman(values: Array) -> Friedman:
         raise ValueError(f"{k} explainers and {n} blocks; a test needs two of each")
     if np.isnan(values).any():
         raise ValueError("a value is missing; leave its block out")
-    ranks = rankdata(-values, axis=0)
+    ranks = rankdata(-np.round(values, 12), axis=0)  # equal means are equal whatever the order of their sums
     # Times n, all sums are of quarters and exact: blocks that agree fully leave an error of exactly nought.
     between = float(((ranks.sum(axis=1) - n * (k + 1) / 2) ** 2).sum())
     error = n * float(((ranks - (k + 1) / 2) ** 2).sum()) - between
@@ -153,6 +155,8 @@ class Ranking:
         Values of an explainer that entered, and all that there could be, over seeds.
     unranked
         Explainers of the table that are not compared.
+    seeds
+        Trainings whose values are averaged.
     """
 
     board: str
@@ -169,6 +173,7 @@ class Ranking:
     n_values: int
     n_samples: int
     unranked: tuple[str, ...]
+    seeds: int = 1
 
     def sentences(self) -> list[str]:
         """Return the result in plain words."""
@@ -195,13 +200,21 @@ class Ranking:
             told.append(
                 f"each enters once, with its mean: {self.n_values} of {self.n_samples} values of each explainer"
             )
+        if self.seeds > 1:
+            told.append(
+                f"the {self.seeds} trainings are taken as they are: what others would change, xbench compare tells"
+            )
         if self.unranked:
             told.append(f"not ranked, for want of values on the same samples: {', '.join(self.unranked)}")
         return told
 
 
 def ranks(
-    stores: Sequence[Store], metric: str = "", keys: Sequence[str] | None = None, primary: str = ""
+    stores: Sequence[Store],
+    metric: str = "",
+    keys: Sequence[str] | None = None,
+    primary: str = "",
+    explainers: Sequence[str] = (),
 ) -> tuple[list[Ranking], list[str]]:
     """Return the explainers' rankings by one score, controls included, and a line for each classifier that has none.
 
@@ -214,6 +227,8 @@ def ranks(
         The runs' folders, and the cells to look at (None: all).
     metric
         A score with a better side; empty takes ``primary``, the score that orders the tables.
+    explainers
+        Patterns of those ranked; none takes all. Mean ranks and the critical difference depend on who else is ranked.
 
     Raises
     ------
@@ -230,6 +245,10 @@ def ranks(
     found, reasons = [], []
     for board, measured in boards:
         asked = [each for each in measured if each.row.metric == wanted and each.row.explainer is not None]
+        if explainers:
+            names = {str(each.row.explainer) for each in asked}
+            chosen = {name for pattern in explainers for name in matching(pattern, names)}
+            asked = [each for each in asked if each.row.explainer in chosen]
         for model in dict.fromkeys(each.row.model for each in asked):
             made = _ranking(board, [each for each in asked if each.row.model == model])
             if isinstance(made, Ranking):
@@ -269,7 +288,11 @@ def _ranking(board: str, measured: Sequence[Measured]) -> Ranking | str:
         return f"{n} of {len(groups)} patients, specimens or images have a value of every explainer; {FEWEST_BLOCKS} must{hint}"
     sums = np.stack([np.bincount(block[whole], weights=row[whole], minlength=len(groups)) for row in values])
     higher = bool(members[0][0].higher_is_better)
-    means = (1 if higher else -1) * sums[:, counts > 0] / counts[counts > 0]
+    means = np.round((1 if higher else -1) * sums[:, counts > 0] / counts[counts > 0], 12)
+    if (telling := int((np.ptp(means, axis=0) > 0).sum())) < FEWEST_BLOCKS:
+        return (
+            f"{telling} of {n} patients, specimens or images have explainers that differ; a test needs {FEWEST_BLOCKS}"
+        )
     order = np.argsort(friedman(means).mean_ranks, kind="stable")
     ordered = [members[place][0] for place in order]
     names = tuple(str(row.explainer) for row in ordered)
@@ -281,7 +304,8 @@ def _ranking(board: str, measured: Sequence[Measured]) -> Ranking | str:
         names=names,
         controls=tuple(bool(row.control) for row in ordered),
         test=friedman(means[order]),
-        blocks="images" if source.n_groups == len(source.groups) else "groups of images",
+        blocks="images" if source.n_groups == first.n // max(first.seeds, 1) else "groups of images",
+        seeds=source.n_seeds,
         n_blocks=len(groups),
         n_empty=int((~has.any(axis=0)).sum()),
         lacking=lacking,

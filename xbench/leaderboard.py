@@ -284,7 +284,11 @@ def _cell_rows(
                     reason = (
                         f"{found.n_scored} of {found.n} values are defined, but those of a seed, or of a class, are not"
                     )
-                yield Measured(_without(facts, "undefined", reason, chance), None, "")
+                told = next(
+                    (each.unmeasured[score["name"]] for each in members if score["name"] in each.unmeasured), ""
+                )
+                status = "unsupported" if told and not found.n_scored else "undefined"
+                yield Measured(_without(facts, status, told or reason, chance), None, "")
                 continue
             away = _deviation(runs, score["name"])
             row = Row(

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeGuard
@@ -30,40 +31,45 @@ class Passes:
     """How many images went through the network, how many gradients came back, and how long that took.
 
     A backward pass is timed from the logits to the image, or to the layer that `Model.tap` opened; one that a plugin ends
-    elsewhere is counted, not timed.
+    elsewhere is counted, not timed, and of several forward passes gone back through together only the last.
     """
 
     forwards: int = 0
     backwards: int = 0
     _seconds: float = 0.0
-    _spans: list[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
-    _begun: float | torch.cuda.Event | None = None
+    _spans: deque[tuple[torch.cuda.Event, torch.cuda.Event]] = field(default_factory=deque)
+    _begun: float | tuple[torch.cuda.Event, torch.device] | None = None
 
     @property
     def seconds(self) -> float:
         """Time inside passes; on a GPU between their first and last kernel, which this waits for."""
-        for begin, end in self._spans:
-            end.synchronize()
-            self._seconds += begin.elapsed_time(end) / 1000
-        self._spans.clear()
+        while self._spans:
+            self._settle(*self._spans.popleft())
         return self._seconds
 
     def begin(self, device: torch.device) -> None:
         """A pass begins."""
-        self._begun = _event() if device.type == "cuda" else time.perf_counter()
+        self._begun = (_event(device), device) if device.type == "cuda" else time.perf_counter()
 
     def end(self) -> None:
         """The pass that began last has ended."""
-        if isinstance(self._begun, float):
-            self._seconds += time.perf_counter() - self._begun
+        if isinstance(self._begun, tuple):
+            begin, device = self._begun
+            self._spans.append((begin, _event(device)))
+            while self._spans and self._spans[0][1].query():  # a long training must not pile them up
+                self._settle(*self._spans.popleft())
         elif self._begun is not None:
-            self._spans.append((self._begun, _event()))
+            self._seconds += time.perf_counter() - self._begun
         self._begun = None
 
+    def _settle(self, begin: torch.cuda.Event, end: torch.cuda.Event) -> None:
+        end.synchronize()
+        self._seconds += begin.elapsed_time(end) / 1000
 
-def _event() -> torch.cuda.Event:
+
+def _event(device: torch.device) -> torch.cuda.Event:
     event = torch.cuda.Event(enable_timing=True)
-    event.record()
+    event.record(torch.cuda.current_stream(device))
     return event
 
 
@@ -124,17 +130,20 @@ class Model:
         if torch.is_grad_enabled():
             if image.requires_grad:
                 if self._entry is not None:
-                    self._entry.remove()
+                    self._entry.remove()  # on an image used again they would pile up
                 self._entry = image.register_hook(self._end_backward)
             return self.module(image)
         # With channels innermost a CPU takes two thirds to half of the time, and a GPU less in bfloat16.
         if self._channels_last and (image.device.type == "cpu" or torch.is_autocast_enabled("cuda")):
             try:
                 return self.module(_channels_innermost(image))
-            except RuntimeError as error:
-                if not str(error).startswith("view size is not compatible"):
-                    raise
-                self._channels_last = False  # the net lays its tensors out itself
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError:
+                # A net that lays its tensors out itself, by `view` or its own operations; any other error comes again.
+                out = self.module(image)
+                self._channels_last = False
+                return out
         return self.module(image)
 
     def prob(self, logits: Tensor) -> Tensor:

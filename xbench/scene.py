@@ -18,7 +18,7 @@ Polarity = Literal["signed", "positive", "non_contributing"]
 Explain = Callable[[Batch], Explanation]
 
 _KEPT_BYTES = 2**18
-"""An image; a worker keeps the backdrops of a whole slice, up to 1,024 images."""
+"""Bytes an image that `Backdrop.drawn` keeps; a worker holds the backdrops of a whole slice, up to 1,024 images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +84,14 @@ class Backdrop:
         self._fills: dict[str, Tensor] = {}
         self._filled: dict[str, Tensor] = {}
         self.memo: dict[str, Tensor] = {}
+        self._kept = 0
 
     def drawn(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """Return what every explanation shares and can be made again, such as noise; kept in ``memo`` where there is room."""
         if (found := self.memo.get(name)) is None:
             found = make()
-            if sum(value.nbytes for value in self.memo.values()) + found.nbytes <= _KEPT_BYTES * len(self.batch):
+            if self._kept + found.nbytes <= _KEPT_BYTES * len(self.batch):
+                self._kept += found.nbytes
                 self.memo[name] = found
         return found
 

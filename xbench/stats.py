@@ -170,8 +170,8 @@ class Bootstrap:
 def cross_tuned(values: Array, groups: Sequence[str]) -> Array:
     """Return [n]: each sample's value under the setting that has the best mean over the groups of the other fold.
 
-    No sample has a say in its own setting, nor has another of its group. The two folds are of equal numbers of groups: these
-    are put in order by a hash of their names and go to the one and the other in turn.
+    No sample has a say in its own setting, nor has another of its group. The two folds are of equal numbers of groups:
+    those with a value are put in order by a hash of their names and go to the one and the other in turn.
 
     Parameters
     ----------
@@ -186,16 +186,17 @@ def cross_tuned(values: Array, groups: Sequence[str]) -> Array:
     settings that do equally well, the first is taken. An interval of these values holds for the settings chosen: what
     another choice on other samples would change is not in it.
     """
-    names = sorted(set(groups), key=lambda name: (hashlib.blake2b(name.encode()).digest(), name))
-    fold_of = {name: place % 2 for place, name in enumerate(names)}
-    fold = np.array([fold_of[name] for name in groups], dtype=np.int64)
-    known = ~np.isnan(values).any(axis=1)
+    known: NDArray[np.bool_] = np.logical_not(np.isnan(values).any(axis=1))
+    names = {name for name, has in zip(groups, known, strict=True) if has}
+    order = sorted(names, key=lambda name: (hashlib.blake2b(name.encode()).digest(), name))
+    fold_of = {name: place % 2 for place, name in enumerate(order)}
+    fold = np.array([fold_of.get(name, 0) for name in groups], dtype=np.int64)
     found = np.full(len(values), np.nan)
     for side in (0, 1):
         other = values[known & (fold != side)]
         if len(other):
             own = known & (fold == side)
-            found[own] = values[own, other.mean(axis=0).argmax()]
+            found[own] = values[own, np.round(other.mean(axis=0), 12).argmax()]
     return found
 
 

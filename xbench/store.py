@@ -13,10 +13,10 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,8 @@ class Record:
         SHA-256 of the weights that were explained, or None for a model without a fit.
     cost
         Sums over slices: seconds, images, forwards, backwards; the largest peak_bytes; the devices.
+    unmeasured
+        Why a metric had no answer, by score.
     """
 
     key: str
@@ -140,6 +142,16 @@ class Record:
     n_slices: int
     weights: str | None
     cost: Json
+    unmeasured: Mapping[str, str] = field(default_factory=dict)
+
+
+class _Slice(NamedTuple):
+    """A committed slice; ``weights`` are the model's and the explainer's."""
+
+    arrays: Arrays
+    weights: tuple[str | None, str | None]
+    cost: Json
+    unmeasured: Mapping[str, str]
 
 
 class Store:
@@ -180,11 +192,19 @@ class Store:
         return found
 
     def commit(
-        self, key: str, part: int, arrays: Arrays, weights: str | None, cost: Json, trained: str | None = None
+        self,
+        key: str,
+        part: int,
+        arrays: Arrays,
+        weights: str | None,
+        cost: Json,
+        trained: str | None = None,
+        unmeasured: Mapping[str, str] | None = None,
     ) -> None:
         """Commit one slice: arrays first, the head last.
 
-        ``weights`` and ``trained`` are the SHA-256 of the model's and of the explainer's weights, where they were fitted.
+        ``weights`` and ``trained`` are the SHA-256 of the model's and of the explainer's weights, where they were fitted;
+        ``unmeasured`` says why a metric had no answer, by score.
         """
         folder, name = self.folder(key), f"{part:05d}"
         raw = to_bytes({name: np.ascontiguousarray(value) for name, value in sorted(arrays.items())})
@@ -196,6 +216,8 @@ class Store:
             "weights": weights,
             "explainer_weights": trained,
         }
+        if unmeasured:
+            head["unmeasured"] = dict(unmeasured)
         head["digest"] = content_key(head)
         write_atomic(folder / f"{name}.safetensors", raw)
         write_atomic(folder / f"{name}.cost.json", canonical(cost))
@@ -232,15 +254,21 @@ class Store:
         status, reason = self.failure(key) or ("ok", "")
         if status == "ok" and len(parts) < n_slices:
             status, reason = "partial", f"{len(parts)} of {n_slices} slices done; run the command again to go on"
-        if status == "ok" and len({weights for _, weights, _ in parts}) > 1:
+        if status == "ok" and len({part.weights for part in parts}) > 1:
             status, reason = (
                 "mixed_weights",
                 "its slices were scored on different weights; delete its folder and run again",
             )
-        weights = parts[0][1][0] if parts else None
-        costs = [cost for _, _, cost in parts]
         return Record(
-            key, definition, status, reason, _join([a for a, _, _ in parts]), len(parts), weights, _total(costs)
+            key,
+            definition,
+            status,
+            reason,
+            _join([part.arrays for part in parts]),
+            len(parts),
+            parts[0].weights[0] if parts else None,
+            _total([part.cost for part in parts]),
+            {score: why for part in parts for score, why in part.unmeasured.items()},
         )
 
     def write_samples(self, digest: str, table: Json) -> None:
@@ -285,7 +313,7 @@ class Store:
                 if now - stale.stat().st_mtime > 3600:
                     stale.unlink()
 
-    def _slice(self, key: str, part: int) -> tuple[Arrays, tuple[str | None, str | None], Json] | None:
+    def _slice(self, key: str, part: int) -> "_Slice | None":
         stem = self.folder(key) / f"{part:05d}"
         path = stem.with_suffix(".json")
         if not path.exists():
@@ -301,7 +329,8 @@ class Store:
             if hashlib.sha256(raw).hexdigest() != head["arrays"]:
                 raise ValueError
             weights = head["weights"], head["explainer_weights"]
-            return parse_arrays(raw), weights, _read_json(stem.with_suffix(".cost.json")) or {}
+            cost = _read_json(stem.with_suffix(".cost.json")) or {}
+            return _Slice(parse_arrays(raw), weights, cost, head.get("unmeasured", {}))
         except (OSError, ValueError, KeyError, SafetensorError):
             self.damaged.append(arrays)
             return None

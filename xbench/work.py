@@ -210,19 +210,23 @@ class Worker:
             stage.backdrops.clear()
             self.emit(Note(f"out of memory; going on with {size} images a pass"))
 
-        arrays, cost = halving(
+        arrays, cost, unmeasured = halving(
             lambda size: self._score(job, stage, size, rows), self._pass(unit.shape), self.device, smaller
         )
         trained = self._trained.get(job.explainer_fit or "")
-        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, trained.sha256 if trained else None)
+        explained_by = trained.sha256 if trained else None
+        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, explained_by, unmeasured)
         return float(cost["network_seconds"])
 
-    def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Arrays, dict[str, Any]]:
+    def _score(
+        self, job: Job, stage: Stage, size: int, rows: Sequence[int]
+    ) -> tuple[Arrays, dict[str, Any], dict[str, str]]:
         stage.model.batch_size = size
         metrics = [(metric, import_attr(metric.spec.factory)(**metric.params)) for metric in job.metrics]
         meter = Meter(stage.model)
         start, passed = time.perf_counter(), stage.model.passes.seconds
         columns, images = Columns(rows), stage.batch.image._version
+        unmeasured: dict[str, str] = {}
         for backdrop in stage.parts(size):
             scene = Scene(backdrop)
             if job.explainer:
@@ -236,7 +240,9 @@ class Worker:
                     raise
                 except Unsupported as error:
                     columns.add_nothing(component, scene)
-                    self._note(f"{component.text} has no value: {_line(error, name=False)}")
+                    why = _line(error, name=False)
+                    unmeasured |= {shown: why for shown, _ in component.scores()}
+                    self._note(f"{component.text} has no value: {why}")
                 except Exception as error:
                     raise RuntimeError(f"metric {component.text}: {_line(error)}") from error
         columns.check()
@@ -245,7 +251,8 @@ class Worker:
             raise RuntimeError("a metric changed the images in place; it must leave them as they were")
         network = stage.model.passes.seconds - passed
         scoring = time.perf_counter() - start - meter.seconds
-        return columns.arrays(), {**meter.total(), "scoring_seconds": scoring, "network_seconds": network}
+        cost = {**meter.total(), "scoring_seconds": scoring, "network_seconds": network}
+        return columns.arrays(), cost, unmeasured
 
     def _note(self, text: str) -> None:
         """Say it once, however many explainers and batches it is true of."""

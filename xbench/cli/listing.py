@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         header = ["metric", "family", "score", "better", "range", "chance", "parameters", ""]
         simple_table(header, [row for name in names for row in _metric_rows(found[name])])
         if any(found[name].sensitive_to for name in names):
-            print("* the order of explainers depends on it; the other parameters set how precisely it is known")
+            print("* the order of explainers depends on it; the other parameters move scores little")
     else:
         simple_table([kind, "parameters", ""], [[name, _params(found[name]), found[name].summary] for name in names])
     for (of_kind, _), reason in registry.disabled.items():

@@ -19,6 +19,9 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="runs' folders")
     parser.add_argument("--metric", default="", help="the score to rank by; default the one that orders the tables")
     parser.add_argument(
+        "--explainer", default="", metavar="PATTERNS", help="only these, separated by commas: 'cam/*,gradients/*'"
+    )
+    parser.add_argument(
         "--to", type=Path, metavar="FILE", help="also draw a critical-difference diagram (svg, pdf, png)"
     )
     parser.set_defaults(call=ranks)
@@ -30,6 +33,7 @@ def ranks(arguments: argparse.Namespace) -> int:
     from xbench.cli.tables import say, simple_table
     from xbench.friedman import letters
     from xbench.friedman import ranks as ranked
+    from xbench.refs import split_outside_brackets
     from xbench.store import Store
 
     if arguments.to is not None and arguments.to.suffix.lower() not in _SUFFIXES:
@@ -37,7 +41,9 @@ def ranks(arguments: argparse.Namespace) -> int:
     runs = [run_folder(folder) for folder in arguments.folders]
     # One folder shows its last run; of several all records count, as on a leaderboard: none holds the others' cells.
     keys = runs[0][0] if len(runs) == 1 else None
-    found, reasons = ranked([Store(folder) for folder in arguments.folders], arguments.metric, keys, runs[0][1])
+    only = split_outside_brackets(arguments.explainer) if arguments.explainer else ()
+    stores = [Store(folder) for folder in arguments.folders]
+    found, reasons = ranked(stores, arguments.metric, keys, runs[0][1], only)
     for each in found:
         say("{}, {}", each.board, each.model)
         say("ranks by {} ({} is better), 1 is best", each.metric, "more" if each.higher_is_better else "less")

@@ -37,7 +37,7 @@ def complexity(share: float) -> Metric:
         value = scene.positive
         n, total = value.shape[1], value.sum(dim=1)
         place = torch.arange(1, n + 1, dtype=torch.float64, device=value.device)
-        # Maps are float32; where none is below 0, their bits as whole numbers have the same order and are sorted sooner.
+        # In float32, as maps are: where none is below 0, the bits as whole numbers have the same order and are sorted sooner.
         ordered = sort_rows(value.float().view(torch.int32)).view(torch.float32).double()
         gini = ((2 * place - n - 1) * ordered).sum(dim=1) / (n * total)
         q = value / total[:, None]

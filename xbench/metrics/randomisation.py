@@ -1,7 +1,6 @@
 """Does the map depend on what the network has learnt, and on the class that is explained?"""
 
 import copy
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -61,7 +60,7 @@ def mprt(steps: int, absolute: bool) -> Metric:
     Notes
     -----
     A layer is a module with ``reset_parameters`` (torch's attention: ``_reset_parameters``) and weights or statistics of its
-    own, which batch normalisation forgets too. Fresh weights are drawn
+    own; batch normalisation forgets its statistics. Fresh weights are drawn
     from the layer's name, so that they are the same for every explainer, batch and device; intervals leave their spread
     out. The explainer's own noise is drawn anew, as it would be for another network.
 
@@ -115,7 +114,7 @@ def _cascade(model: Model, steps: int) -> Iterator[tuple[float, Model]]:
     layers = [(name, layer) for name, layer in module.named_modules() if _own_weights(layer)][::-1]
     if not layers:
         raise Unsupported("the network has no layer whose weights could be drawn afresh")
-    fresh = {id(weight) for _, layer in layers for weight in layer.parameters(recurse=False)}
+    fresh = {id(weight) for _, layer in layers for weight in _learnt(layer)}
     if kept := [name for name, weight in module.named_parameters() if id(weight) not in fresh]:
         raise Unsupported(
             f"the network's {kept[0]!r} belongs to no layer with a reset_parameters; it would stay as learnt"
@@ -140,8 +139,16 @@ def _other_noise(batch: Batch) -> Batch:
 
 
 def _own_weights(layer: nn.Module) -> bool:
-    learnt = itertools.chain(layer.parameters(recurse=False), layer.buffers(recurse=False))
-    return _reset(layer) is not None and next(learnt, None) is not None
+    return _reset(layer) is not None and bool(_learnt(layer))
+
+
+def _learnt(layer: nn.Module) -> list[Tensor]:
+    """Return a layer's own weights and statistics, those in its lists of parameters too."""
+    lists = [child for child in layer.children() if isinstance(child, nn.ParameterList | nn.ParameterDict)]
+    return [
+        *layer.buffers(recurse=False),
+        *(weight for one in (layer, *lists) for weight in one.parameters(recurse=False)),
+    ]
 
 
 def _reset(layer: nn.Module) -> Callable[[], None] | None:

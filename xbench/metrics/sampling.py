@@ -57,9 +57,10 @@ def infidelity(runs: int, noise: float, score: Score) -> Metric:
 
     I is normal noise of standard deviation ``noise``, the same for all channels of a pixel, Phi the raw map, f the target's
     score. b = max(0, E (I.Phi)(f(x) - f(x - I)) / E (I.Phi)^2) makes maps of any scale comparable, and the denominator
-    images: 0 is a map that tells every change, 1 one that tells none, or the opposite (a blank map too). Half of all random
-    maps are fitted, to 1 - 1/runs on average: the chance given is 1 - 1/(2 runs). NaN where the score does not move.
-    ``runs`` forwards an image, shared by all explainers.
+    images: 0 is a map that tells every change, 1 one that tells none, or the opposite (a blank map too). A map that knows
+    nothing is fitted a little all the same, one of mean 0 to 1 - 1/(2 runs) on average, one that is positive everywhere as far
+    as brightness counts: the `random` control says how far. NaN where the score does not move. ``runs`` forwards an image,
+    shared by all explainers.
 
     Source: Yeh, Hsieh, Suggala, Inouye, Ravikumar, "On the (in)fidelity and sensitivity of explanations", NeurIPS 2019, with
     the optimal scaling of its section 5; the division by what there is to explain is ours.
@@ -95,10 +96,7 @@ def infidelity(runs: int, noise: float, score: Score) -> Metric:
         whole = cost.square().sum(dim=1)
         rest = (factor[:, None] * told - cost).square().sum(dim=1) / whole
         still = cost.abs().amax(dim=1) <= _STILL
-        return {
-            "infidelity": rest.masked_fill(still, float("nan")),
-            "infidelity.chance": torch.full_like(rest, 1 - 1 / (2 * runs)).masked_fill(still, float("nan")),
-        }
+        return {"infidelity": rest.masked_fill(still, float("nan"))}
 
     return measure
 

@@ -134,7 +134,7 @@ def _sampled() -> list[MetricSpec]:
             params={"runs": 50, "noise": 0.1, "score": "prob"},
             choices={"score": ("prob", "logit")},
             sensitive_to=("noise", "score"),
-            scores=(ScoreSpec(name="infidelity", higher_is_better=False, chance="per_sample"),),
+            scores=(ScoreSpec(name="infidelity", higher_is_better=False),),
             family="faithfulness",
             needs=("attribution",),
             summary="what the best multiple of the map leaves unexplained of the changes that noise makes, 0 to 1",
