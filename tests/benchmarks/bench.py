@@ -31,24 +31,33 @@ def main():
     device = torch.device(arguments.device)
     arguments.out.unlink(missing_ok=True)
     keep_freed_memory()  # as workers do; the bare passes gain by it too
-    console = Console()
-    console = Console(width=max(console.width, 150))
+    console = Console(width=max(Console().width, 150))
     table = Table(title=f"against bare passes; {device_name(device)}, {cores()} cores, torch {torch.__version__}")
-    for name in ("name", "case", "ratio", "rounds", "bound", "ok", "of"):
-        table.add_column(name, justify="right" if name in ("ratio", "bound") else "left")
+    for name in ("name", "case", "ratio", "rounds", "bound", "ok", "own", "of"):
+        table.add_column(name, justify="right" if name in ("ratio", "bound", "own") else "left")
     found = []
-    for row in _rows(arguments, device):
-        found.append({**asdict(row), "ok": row.ok, "device": device_name(device)})
-        bound = "" if row.bound is None else f"{'>=' if row.at_least else '<='} {row.bound:.2f}"
-        good = {True: "yes", False: "NO", None: ""}[row.ok]
-        console.print(f"{row.name}, {row.case}: {row.ratio:.3f} {good}", markup=False, highlight=False)
-        spread = f"{row.low:.2f} to {row.high:.2f}"
-        table.add_row(row.name.replace("[", r"\["), row.case, f"{row.ratio:.3f}", spread, bound, good, row.note)
-        versions = {"device": device_name(device), "cores": cores(), "torch": torch.__version__}
-        arguments.out.write_text(json.dumps({**versions, "rows": found}, indent=1) + "\n")
-    console.print(table)
-    missed = [row for row in found if row["ok"] is False]
-    console.print(f"{len(found) - len(missed)} of {len(found)} within their bounds; {arguments.out}")
+    try:
+        for row in _rows(arguments, device):
+            _tell(row, found, table, console, device)
+            versions = {"device": device_name(device), "cores": cores(), "torch": torch.__version__}
+            arguments.out.write_text(json.dumps({**versions, "rows": found}, indent=1) + "\n")
+    finally:
+        console.print(table)
+        bound = [row["ok"] for row in found if row["ok"] is not None]
+        console.print(
+            f"{sum(bound)} of {len(bound)} within their bounds; own: to passes as the harness makes them; {arguments.out}"
+        )
+
+
+def _tell(row, found, table, console, device):
+    """Add a row to all."""
+    found.append({**asdict(row), "ok": row.ok, "device": device_name(device)})
+    bound = "" if row.bound is None else f"{'>=' if row.at_least else '<='} {row.bound:.3g}"
+    good = {True: "yes", False: "NO", None: ""}[row.ok]
+    own = "" if row.own is None else f"{row.own:.3f}"
+    console.print(f"{row.name}, {row.case}: {row.ratio:.4g} {good}", markup=False, highlight=False)
+    name, spread = row.name.replace("[", r"\["), f"{row.low:.3g} to {row.high:.3g}"
+    table.add_row(name, row.case, f"{row.ratio:.4g}", spread, bound, good, own, row.note)
 
 
 def _rows(arguments, device):

@@ -22,9 +22,9 @@ def rows(case, device, rounds):
         assert not mistakes, mistakes
         return import_attr(component.spec.factory)(model, **component.params)
 
-    def against(text, bare, bound, note, often=rounds):
+    def against(text, bare, bound, note, often=rounds, own=None):
         explain = made(text)
-        return ratio(text, case, lambda: explain(batch.clone()), bare, device, often, bound=bound, note=note)
+        return ratio(text, case, lambda: explain(batch.clone()), bare, device, often, bound=bound, note=note, own=own)
 
     def passes(text):
         explain, before = made(text), model.passes.forwards
@@ -40,7 +40,7 @@ def rows(case, device, rounds):
         yield against(name, partial, 1.4, f"a forward pass, and a backward one to {layer}")
     for name in ("relevance/deep_taylor", "relevance/lrp"):
         yield against(name, once, 3.0, "a forward and a backward pass")
-    n = 400 if small else 64
+    n = 400 if small else 100
     window = "window=4,stride=2" if small else "window=56,stride=28"
     for text, bound in (
         (f"perturbation/rise[n={n}]", 1.08),
@@ -49,4 +49,5 @@ def rows(case, device, rounds):
         (f"perturbation/kernel_shap[n={n}]", 1.5),
     ):
         count = passes(text)
-        yield against(text, forwards(model, image, count), bound, f"{count} forward passes", few)
+        bare, own = forwards(model, image, count), forwards(model, image, count, own=True)
+        yield against(text, bare, bound, f"{count} forward passes", few, own)

@@ -12,6 +12,7 @@ from xbench.metrics.localisation import localisation_precision, pointing_game, r
 from xbench.metrics.retrieval import average_precision, iou, mask_auroc
 from xbench.metrics.road import road
 from xbench.metrics.sampling import faithfulness_correlation, infidelity
+from xbench.metrics.tuned import iou_tuned
 from xbench.scene import Backdrop, Scene
 from xbench.tensors import Explanation
 
@@ -46,7 +47,13 @@ def rows(case, device, rounds):
             rounds,
             bound=bound,
             note=f"{passes} passes; {note}",
+            own=forwards(model, batch.image, passes, own=True),
         )
+
+    once = forwards(model, batch.image), forwards(model, batch.image, own=True)
+    yield ratio(
+        "a pass of the harness", case, once[1], once[0], device, rounds, note="channels innermost", times=(5, 5)
+    )
 
     curves = [
         deletion("mean", STEPS),
@@ -82,23 +89,26 @@ def rows(case, device, rounds):
         average_precision(),
         mask_auroc(),
         iou("otsu"),
+        iou("half"),
+        iou_tuned(),
         complexity(0.05),
     ]
     yield ratio(
         "localisation and complexity",
         case,
         lambda: scored(bundle, backdrop=kept),
-        forwards(model, batch.image),
+        once[0],
         device,
         rounds,
         bound=0.3 if small else 0.15,
-        note="of one pass; 9 scores of 7 metrics",
+        note="of one pass; 11 scores of 9 metrics",
         times=(5, 5),
+        own=once[1],
     )
 
 
 def rough(case, device, rounds, model, batch, scored):
-    """Yield the rows of a deletion curve in bfloat16: its cost, its speed, and how far its areas are from float32's."""
+    """Yield the rows of a deletion curve in bfloat16: its cost and its speed."""
     count = STEPS - 1
 
     def bare():
@@ -116,8 +126,6 @@ def rough(case, device, rounds, model, batch, scored):
     demanded = 8_000 if "resnet50" in case else None
     middle = speed[len(speed) // 2]
     yield Row("perturbed images a second", case, middle, demanded, speed[0], speed[-1], note="bfloat16", at_least=True)
-    away = (work()[0]["deletion"] - exact()[0]["deletion"]).abs().max().item()
-    yield Row("areas, bfloat16 less float32", case, away, 0.005, away, away, note=f"the largest of {len(batch)}")
 
 
 def smooth(noise):

@@ -19,7 +19,10 @@ GPU_CASES = ("resnet50 at 224",)
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: a ratio, the bound it should keep, and how far it varied over the rounds."""
+    """One figure: a ratio, the bound it should keep, and how far it varied over the rounds.
+
+    ``own`` is the ratio to the same passes as the harness makes them, with channels innermost, where these are faster.
+    """
 
     name: str
     case: str
@@ -30,6 +33,7 @@ class Row:
     unit: str = "x"
     note: str = ""
     at_least: bool = False
+    own: float | None = None
 
     @property
     def ok(self):
@@ -59,36 +63,44 @@ def classifier(case, device):
 def clock(work, device):
     """Return the seconds a call takes, the device idle at both ends."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     work()
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
     return time.perf_counter() - start
 
 
-def ratio(name, case, work, bare, device, rounds, *, bound=None, note="", times=(1, 1)):
+def ratio(name, case, work, bare, device, rounds, *, bound=None, note="", times=(1, 1), own=None):
     """Return the row of work against bare passes; the two follow each other directly in every round.
 
-    ``times`` says how often each is called, for work much shorter than what it is compared with.
+    ``times`` says how often each is called, for work much shorter than what it is compared with; ``own`` are the same passes
+    as the harness makes them.
     """
 
     def repeated(call, often):
         return lambda: [call() for _ in range(often)]
 
     whole, passes = repeated(work, times[0]), repeated(bare, times[1])
-    whole(), passes()
-    found = [clock(whole, device) / times[0] / (clock(passes, device) / times[1]) for _ in range(rounds)]
-    return Row(name, case, statistics.median(found), bound, min(found), max(found), note=note)
+    inner = repeated(own, times[1]) if own else passes
+    whole(), passes(), inner()
+    found = []
+    for _ in range(rounds):
+        spent = clock(whole, device) / times[0]
+        found.append([spent / (clock(each, device) / times[1]) for each in (passes, inner)])
+    plain, others = zip(*found, strict=True)
+    middle = statistics.median(others) if own else None
+    return Row(name, case, statistics.median(plain), bound, min(plain), max(plain), note=note, own=middle)
 
 
-def forwards(model, image, times=1):
-    """Return the bare forward passes of a batch, ``times`` of them."""
+def forwards(model, image, times=1, own=False):
+    """Return the bare forward passes of a batch, ``times`` of them; ``own``: as the harness makes them."""
+    call = model.logits if own else model.module
 
     @torch.no_grad()
     def bare():
         for _ in range(times):
-            model.module(image)
+            call(image)
 
     return bare
 

@@ -32,11 +32,11 @@ def iou_tuned() -> Metric:
     """
 
     def measure(scene: Scene) -> Scores:
-        mask, value = object_mask(scene), scene.positive
-        top = value.amax(dim=1, keepdim=True).masked_fill(scene.blank[:, None], 0)
-        # How many of the thresholds a pixel is above, none in a blank map: exact, for v * 20 / top of float32 values is a
-        # whole number only where v is at one.
-        passed = (value * THRESHOLDS).div_(top).nan_to_num_(nan=0, posinf=0).ceil_().clamp_(max=THRESHOLDS).long()
+        mask, value = object_mask(scene), scene.positive.float()
+        top = value.amax(dim=1, keepdim=True)
+        top = top.masked_fill((top <= 0) | scene.blank[:, None], float("inf"))
+        # How many of the thresholds a pixel is above, none in a blank map.
+        passed = (value * THRESHOLDS).div_(top).ceil_().clamp_(max=THRESHOLDS).int()
         outside, inside = _above(passed, mask).unbind(dim=1)
         size = mask.sum(dim=1, keepdim=True)
         found = inside / (size + outside).clamp(min=1)
@@ -47,6 +47,7 @@ def iou_tuned() -> Metric:
 
 def _above(passed: Tensor, mask: Tensor) -> Tensor:
     """Return [B,2,T] float64: how many pixels outside and inside of the mask [B,n] are above each threshold."""
-    counts = torch.zeros(len(passed), 2 * (THRESHOLDS + 1), dtype=torch.float64, device=passed.device)
-    counts.scatter_add_(1, passed + mask * (THRESHOLDS + 1), counts.new_ones(()).expand(passed.shape))
-    return counts.unflatten(1, (2, THRESHOLDS + 1)).flip(2).cumsum(dim=2).flip(2)[:, :, 1:]
+    size, bins = len(passed), THRESHOLDS + 1
+    row = torch.arange(0, size * 2 * bins, 2 * bins, device=passed.device, dtype=torch.int32)
+    counts = torch.bincount((passed + mask * bins + row[:, None]).flatten(), minlength=size * 2 * bins)
+    return counts.view(size, 2, bins).double().flip(2).cumsum(dim=2).flip(2)[:, :, 1:]
