@@ -21,7 +21,7 @@ def main():
     """Measure, print and write down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--rounds", type=int, default=5, help="of each ratio; its median counts")
+    parser.add_argument("--rounds", type=int, default=3, help="of each ratio; its median counts")
     parser.add_argument("--only", default="", help="metrics, explainers or harness, separated by commas")
     parser.add_argument(
         "--images", type=int, nargs=2, default=(1_000, 10_000), metavar=("FEW", "MANY"), help="of the harness"
@@ -44,9 +44,7 @@ def main():
     finally:
         console.print(table)
         bound = [row["ok"] for row in found if row["ok"] is not None]
-        console.print(
-            f"{sum(bound)} of {len(bound)} within their bounds; own: to passes as the harness makes them; {arguments.out}"
-        )
+        console.print(f"{sum(bound)} of {len(bound)} within their bounds; own: to passes as the harness makes them")
 
 
 def _tell(row, found, table, console, device):
