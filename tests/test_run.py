@@ -371,3 +371,25 @@ def test_why_a_metric_has_no_answer_stands_in_the_table_and_the_records(tmp_path
         rows = [row for row in go(tmp_path / "run", **settings).rows if row.metric == "completeness_error"]
         assert {row.status for row in rows} == {"unsupported"}
         assert all("promises nothing that its maps add up to" in row.reason for row in rows)
+
+
+def test_truth_is_beaten_by_nobody_on_any_metric_of_localisation_and_noise_lands_at_chance(tmp_path):
+    names = (
+        "localisation_precision",
+        "pointing_game",
+        "relevance_mass",
+        "average_precision",
+        "mask_auroc",
+        "iou_tuned",
+    )
+    metrics = ",".join((*names, "iou", "iou[threshold=half]"))
+    found = go(tmp_path / "run", explainer="controls/*,fake/weights,fake/noise", metric=metrics, limit=120)
+    by_metric = {}
+    for row in found.rows:
+        if row.mean is not None and row.family == "localisation":
+            by_metric.setdefault(row.metric, {})[row.explainer] = row
+    assert len(by_metric) == 8
+    for rows in by_metric.values():
+        assert rows["controls/oracle"].mean == max(row.mean for row in rows.values()) == pytest.approx(1)
+        random = rows["controls/random"]
+        assert random.chance is None or random.low <= random.chance <= random.high

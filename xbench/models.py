@@ -133,7 +133,7 @@ class Model:
                     self._entry.remove()  # on an image used again they would pile up
                 self._entry = image.register_hook(self._end_backward)
             return self.module(image)
-        # With channels innermost a CPU takes two thirds to half of the time, and a GPU less in bfloat16.
+        # With channels innermost a CPU takes half of the time on small images of one channel, .86 on ResNet-18 (make bench).
         if self._channels_last and (image.device.type == "cpu" or torch.is_autocast_enabled("cuda")):
             try:
                 return self.module(_channels_innermost(image))

@@ -1,7 +1,6 @@
 """What the harness costs as a whole: the share of a run spent inside passes, and memory against the number of images."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -44,12 +43,10 @@ def rows(device, few, many):
 
 
 def run(folder, device, settings):
-    """Run the mnist suite on MNIST in processes of its own; return its cost.json and the largest process's peak in bytes."""
+    """Run the mnist suite on MNIST in processes of its own; return its cost.json and its worker's peak memory in bytes."""
     command = [sys.executable, "-m", "xbench", "run", "-q", "suite=mnist", "data=mnist/mnist", f"device={device}"]
-    process = subprocess.Popen([*command, *settings, f"out={folder}"], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command + settings)} ended with {process.returncode}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return json.loads((folder / "cost.json").read_text()), usage.ru_maxrss * unit
+    done = subprocess.run([*command, *settings, f"out={folder}"], stdout=subprocess.DEVNULL)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command + settings)} ended with {done.returncode}")
+    peaks = [json.loads(path.read_text())["peak_bytes"] for path in folder.rglob("*.cost.json")]
+    return json.loads((folder / "cost.json").read_text()), max(peaks)

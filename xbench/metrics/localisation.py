@@ -11,6 +11,7 @@ from xbench.scene import Scene
 
 Scores = dict[str, Tensor]
 Metric = Callable[[Scene], Scores]
+_OBJECT = "object mask"
 
 
 def localisation_precision() -> Metric:
@@ -59,24 +60,36 @@ def mass_inside(scene: Scene, mask: Tensor) -> Tensor:
     """Return [B]: the share of the positive attribution inside the mask [B,n]; its area where there is none at all."""
     total = scene.positive.sum(dim=1)
     inside = (scene.positive * mask).sum(dim=1)
-    return torch.where(total > 0, inside / total, mask.double().mean(dim=1))
+    return torch.where(total > 0, inside / total, area(scene, mask).double() / mask.shape[1])
 
 
 def object_mask(scene: Scene) -> Tensor:
     """Return [B,n] bool: the mask where it speaks of the class explained, else nothing."""
-    batch = scene.batch
+    batch, memo = scene.batch, scene.backdrop.memo
     assert batch.mask is not None, "the plan offers this metric only where there are masks"
-    mask = batch.mask.flatten(1)
-    if batch.mask_class is not None:
-        speaks = (batch.mask_class < 0) | (batch.mask_class == batch.target)
-        mask = mask & speaks[:, None]
-    return mask
+    if _OBJECT not in memo:
+        mask = batch.mask.flatten(1)
+        if batch.mask_class is not None:
+            speaks = (batch.mask_class < 0) | (batch.mask_class == batch.target)
+            mask = mask & speaks[:, None]
+        memo[_OBJECT] = mask
+    return memo[_OBJECT]
+
+
+def area(scene: Scene, mask: Tensor) -> Tensor:
+    """Return [B] int64: how many pixels a mask [B,n] has; those of the object's are counted once for all metrics."""
+    memo, name = scene.backdrop.memo, f"{_OBJECT}/area"
+    if mask is not memo.get(_OBJECT):
+        return mask.sum(dim=1)
+    if name not in memo:
+        memo[name] = mask.sum(dim=1)
+    return memo[name]
 
 
 def top_k_precision(scene: Scene, mask: Tensor) -> Tensor:
     """Return [B]: the expected share of the k highest levels inside the mask [B,n], ties drawn at random."""
     level, ordered = scene.levels, scene.ordered
-    k = mask.sum(dim=1)
+    k = area(scene, mask)
     threshold = ordered.gather(1, (ordered.shape[1] - k).clamp(max=ordered.shape[1] - 1)[:, None])
     above, tied = level > threshold, level == threshold
     places_left = k - above.sum(dim=1)
@@ -91,11 +104,11 @@ def _pointing(scene: Scene, mask: Tensor) -> Tensor:
 
 def scored(scene: Scene, name: str, mask: Tensor, measure: Callable[[Scene, Tensor], Tensor]) -> Scores:
     """Return score and chance, both NaN where the sample has no truth."""
-    known = mask.any(dim=1)
-    nothing = torch.full_like(known, float("nan"), dtype=torch.float64)
+    size = area(scene, mask)
+    unknown = size == 0
     return {
-        name: torch.where(known, measure(scene, mask), nothing),
-        f"{name}.chance": torch.where(known, mask.double().mean(dim=1), nothing),
+        name: measure(scene, mask).masked_fill(unknown, float("nan")),
+        f"{name}.chance": (size.double() / mask.shape[1]).masked_fill(unknown, float("nan")),
     }
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from xbench.metrics import ranks
-from xbench.metrics.localisation import object_mask, scored
+from xbench.metrics.localisation import area, object_mask, scored
 from xbench.scene import Scene
 
 Scores = dict[str, Tensor]
@@ -24,7 +24,7 @@ def average_precision() -> Metric:
 
     def measure(scene: Scene) -> Scores:
         mask = object_mask(scene)
-        k, n = mask.sum(dim=1).double(), mask.shape[1]
+        k, n = area(scene, mask).double(), mask.shape[1]
         harmonic = float((1 / torch.arange(1, n + 1, dtype=torch.float64)).sum())
         chance = ((k - 1) * (n - harmonic) / max(n - 1, 1) + harmonic) / n
         found = scored(
@@ -43,7 +43,7 @@ def mask_auroc() -> Metric:
 
     def measure(scene: Scene) -> Scores:
         mask = object_mask(scene)
-        k, n = mask.sum(dim=1), mask.shape[1]
+        k, n = area(scene, mask), mask.shape[1]
         pairs = (k * (n - k)).double()
         found = ranks.pairs_in_order(scene.levels, mask, _packed(scene, mask)) / pairs
         return {"mask_auroc": found.masked_fill(pairs == 0, float("nan"))}
@@ -75,9 +75,9 @@ def iou(threshold: Literal["otsu", "half"]) -> Metric:
             grey = ((value - low) / extent.where(extent > 0, torch.ones_like(extent)) * (_BINS - 1)).round().long()
             above = grey > _otsu(grey)[:, None]
         above = above & (extent > 0)
-        both, either = (above & mask).sum(dim=1), (above | mask).sum(dim=1)
-        found = both.double() / either.clamp(min=1)
-        return {"iou": found.masked_fill(~mask.any(dim=1), float("nan"))}
+        size, both = area(scene, mask), (above & mask).sum(dim=1)
+        found = both.double() / (size + above.sum(dim=1) - both).clamp(min=1)
+        return {"iou": found.masked_fill(size == 0, float("nan"))}
 
     return measure
 

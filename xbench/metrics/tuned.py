@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from xbench.metrics.localisation import object_mask
+from xbench.metrics.localisation import area, object_mask
 from xbench.scene import Scene
 
 Scores = dict[str, Tensor]
@@ -38,7 +38,7 @@ def iou_tuned() -> Metric:
         # How many of the thresholds a pixel is above, none in a blank map.
         passed = (value * THRESHOLDS).div_(top).ceil_().clamp_(max=THRESHOLDS).int()
         outside, inside = _above(passed, mask).unbind(dim=1)
-        size = mask.sum(dim=1, keepdim=True)
+        size = area(scene, mask)[:, None]
         found = inside / (size + outside).clamp(min=1)
         return {"iou_tuned": found.masked_fill(size == 0, float("nan"))}
 
