@@ -496,6 +496,15 @@ def test_a_shortcut_says_how_far_it_is_from_the_full_curve(make, steps, precisio
     assert all(value.isnan().all() for name, value in make("mean", 7)(with_checked()).items() if "deviation" in name)
 
 
+@pytest.mark.parametrize("first", [7, 28], ids=["another shortcut", "the full curve"])
+def test_a_shortcut_walks_no_full_curve_that_was_walked_before(first):
+    scene = with_checked(1, 3)
+    deletion("mean", first)(scene)
+    before = scene.model.passes.forwards
+    deletion("mean", 5)(scene)
+    assert scene.model.passes.forwards == before + 4 * (5 - 1)  # its own steps of the four samples, and nothing else
+
+
 def test_bfloat16_changes_what_lies_between_the_ends_and_little():
     scene = with_checked()
     exact, rough = (scene.curve("morf", "mean", 28, precision).y for precision in ("float32", "bf16"))

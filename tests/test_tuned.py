@@ -180,7 +180,7 @@ def test_columns_hold_every_threshold_and_nothing_where_there_is_nothing():
     component, columns = Component(SPEC, {}), Columns()
     first = make_scene(maps, mask, defined=torch.tensor([True, False, True, True]))
     columns.add_scores(component, metric(first), first)
-    columns.add_nothing(component, make_scene(maps[:2], mask[:2]))
+    columns.add_nothing(component, make_scene(maps[:2], mask[:2]), "no answer")
     stored = columns.arrays()["score/iou_tuned"]
     assert stored.shape == (6, THRESHOLDS)
     assert np.isnan(stored).all(axis=1).tolist() == np.isnan(stored).any(axis=1).tolist() == [0, 1, 0, 0, 1, 1]

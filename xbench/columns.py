@@ -52,12 +52,18 @@ class Columns:
     ----------
     rows
         Positions in the slice of the samples whose maps are kept for pictures.
+
+    Attributes
+    ----------
+    unmeasured
+        Why a metric had no answer, by score.
     """
 
     def __init__(self, rows: Sequence[int] = ()) -> None:
         self._rows, self._seen, self._finite = list(rows), 0, False
         self._parts: dict[str, list[np.ndarray[Any, Any]]] = {}
         self._sums: Arrays = {}
+        self.unmeasured: dict[str, str] = {}
 
     def add_predictions(self, scene: Scene) -> None:
         """Add the class predicted, the class explained, its probability, and what a translated image is taken for."""
@@ -141,8 +147,9 @@ class Columns:
                 value[undefined.to(value.device)] = float("nan")
             self._add(f"{part or 'score'}/{named[base]}", value)
 
-    def add_nothing(self, component: Component, scene: Scene) -> None:
-        """Add NaN for every score of a metric that has no answer for these samples."""
+    def add_nothing(self, component: Component, scene: Scene, why: str) -> None:
+        """Add NaN for every score of a metric that has no answer for these samples, and why."""
+        self.unmeasured |= {shown: why for shown, _ in component.scores()}
         for shown, score in component.scores():
             nothing = torch.full(_shape(len(scene.batch), score), float("nan"), dtype=torch.float64)
             for kind in ("score", "chance")[: 1 + (score.chance == "per_sample")]:

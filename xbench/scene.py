@@ -10,6 +10,7 @@ from torch import Tensor
 
 import xbench.perturb as perturb
 from xbench.models import Model
+from xbench.seeds import uniform
 from xbench.tensors import Batch, Explanation
 
 Order = Literal["morf", "lerf"]
@@ -95,6 +96,11 @@ class Backdrop:
                 self.memo[name] = found
         return found
 
+    def uniform(self, stream: str, draw: int) -> Tensor:
+        """Return noise [B,C,H,W] float32, uniform on [-1,1), of a metric's own stream; the same for every explainer."""
+        keys, shape = self.batch.keys, self.batch.image.shape[1:]
+        return self.drawn(f"{stream}/{draw}", lambda: uniform(keys, stream, shape, draw) * 2 - 1)
+
     @property
     def clean_logits(self) -> Tensor:
         """[B,K]: the logits of the untouched images."""
@@ -166,7 +172,7 @@ class Scene:
         self.model, self.batch = backdrop.model, backdrop.batch
         self.polarity = polarity
         self._explanation = explanation
-        self._curves: dict[tuple[Order, str, int, Precision], Curve] = {}
+        self._curves: dict[tuple[Order, str, int, Precision, bool], Curve] = {}
         self._rebind = rebind
         self.memo: dict[str, Tensor] = {}
 
@@ -238,21 +244,25 @@ class Scene:
         edge = torch.zeros_like(same[:, :1])
         return (torch.cat([same, edge], dim=1) | torch.cat([edge, same], dim=1)).double().mean(dim=1)
 
+    @cached_property
+    def watched(self) -> Tensor:
+        """[m] int64: one sample in 16, chosen by its key, on which shortcuts are held against the full metric."""
+        return (self.batch.keys[:, 0] % 16 == 0).nonzero()[:, 0]
+
     def curve(
-        self, order: Order, fill: str, steps: int, precision: Precision = "float32", rows: Tensor | None = None
+        self, order: Order, fill: str, steps: int, precision: Precision = "float32", *, watched: bool = False
     ) -> Curve:
         """Return the target's probability while pixels are replaced by a fill, most relevant first or least first.
 
         Insertion in MoRF order is deletion in LeRF order with the same fill, read backwards: both are one path. With
-        ``precision="bf16"`` the passes between both ends run in bfloat16. ``rows`` [m] int64 takes some of the samples
-        only; that curve is not kept for the next metric.
+        ``precision="bf16"`` the passes between both ends run in bfloat16. ``watched`` takes these samples only.
         """
-        if rows is not None:
-            return self._walk(order, fill, steps, precision, rows)
-        wanted = order, fill, steps, precision
-        if wanted not in self._curves:
-            self._curves[wanted] = self._walk(*wanted, slice(None))
-        return self._curves[wanted]
+        path = order, fill, steps, precision
+        if watched and (whole := self._curves.get((*path, False))) is not None:
+            return Curve(whole.x, whole.y[self.watched])
+        if (*path, watched) not in self._curves:
+            self._curves[*path, watched] = self._walk(*path, self.watched if watched else slice(None))
+        return self._curves[*path, watched]
 
     def _walk(self, order: Order, fill: str, steps: int, precision: Precision, rows: Tensor | slice) -> Curve:
         ranks = self.ranks[rows]

@@ -18,7 +18,7 @@ from xbench.checks import InvalidMap, ModelTouched, checked, compare, fingerprin
 from xbench.columns import Columns, gallery_images, gallery_rows
 from xbench.components import Component, import_attr
 from xbench.data import Dataset
-from xbench.devices import choose_device, halving, images_a_pass
+from xbench.devices import choose_device, halving, images_a_pass, keep_freed_memory
 from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fit_tasks import FitTask, open_dataset
@@ -29,7 +29,7 @@ from xbench.plan import Job, Unit
 from xbench.scene import Backdrop, Explain, Scene
 from xbench.seeds import stable_int
 from xbench.specs import ExplainerSpec, ModelSpec
-from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
+from xbench.store import Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
 from xbench.tensors import Batch, make_batch
 
 Emit = Callable[[Event], None]
@@ -75,6 +75,7 @@ class Worker:
     """
 
     def __init__(self, options: WorkOptions, emit: Emit, number: int = 0) -> None:
+        keep_freed_memory()
         self.options, self.emit = options, emit
         self.device = choose_device(options.device, number)
         self.store = Store(options.out)
@@ -83,9 +84,8 @@ class Worker:
         self._explainers: dict[str, Callable[[Batch], object]] = {}
         self._oracles: dict[str, Model] = {}
         self._noted: set[str] = set()
-        self._trained: dict[
-            str, Fit
-        ] = {}  # of trained explainers, which are built again for every network that forgets
+        # Of trained explainers, which are built again for every network that forgets.
+        self._trained: dict[str, Fit] = {}
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
@@ -210,23 +210,21 @@ class Worker:
             stage.backdrops.clear()
             self.emit(Note(f"out of memory; going on with {size} images a pass"))
 
-        arrays, cost, unmeasured = halving(
+        columns, cost = halving(
             lambda size: self._score(job, stage, size, rows), self._pass(unit.shape), self.device, smaller
         )
         trained = self._trained.get(job.explainer_fit or "")
         explained_by = trained.sha256 if trained else None
-        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, explained_by, unmeasured)
+        arrays = columns.arrays()
+        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, explained_by, columns.unmeasured)
         return float(cost["network_seconds"])
 
-    def _score(
-        self, job: Job, stage: Stage, size: int, rows: Sequence[int]
-    ) -> tuple[Arrays, dict[str, Any], dict[str, str]]:
+    def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Columns, dict[str, Any]]:
         stage.model.batch_size = size
         metrics = [(metric, import_attr(metric.spec.factory)(**metric.params)) for metric in job.metrics]
         meter = Meter(stage.model)
         start, passed = time.perf_counter(), stage.model.passes.seconds
         columns, images = Columns(rows), stage.batch.image._version
-        unmeasured: dict[str, str] = {}
         for backdrop in stage.parts(size):
             scene = Scene(backdrop)
             if job.explainer:
@@ -239,9 +237,8 @@ class Worker:
                 except torch.OutOfMemoryError:
                     raise
                 except Unsupported as error:
-                    columns.add_nothing(component, scene)
                     why = _line(error, name=False)
-                    unmeasured |= {shown: why for shown, _ in component.scores()}
+                    columns.add_nothing(component, scene, why)
                     self._note(f"{component.text} has no value: {why}")
                 except Exception as error:
                     raise RuntimeError(f"metric {component.text}: {_line(error)}") from error
@@ -252,7 +249,7 @@ class Worker:
         network = stage.model.passes.seconds - passed
         scoring = time.perf_counter() - start - meter.seconds
         cost = {**meter.total(), "scoring_seconds": scoring, "network_seconds": network}
-        return columns.arrays(), cost, unmeasured
+        return columns, cost
 
     def _note(self, text: str) -> None:
         """Say it once, however many explainers and batches it is true of."""

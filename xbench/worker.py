@@ -27,11 +27,9 @@ def main() -> None:
 
     options = tasks.get()
     try:
-        from xbench.devices import keep_freed_memory
         from xbench.metrics.cost import device_name
         from xbench.work import Worker
 
-        keep_freed_memory()
         worker = Worker(options, emit, int(sys.argv[1]))
         emit(Ready(device_name(worker.device)))
         while True:

@@ -1,5 +1,6 @@
 """Mask units: what a ReLU did not pass on for the image itself, it does not pass on for its noisy copies either."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ _RELUS = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _IN_PLACE = {torch.relu_, Tensor.relu_}
 
 
-class _ReLUs(TorchFunctionMode):
+class _ReLUs(TorchFunctionMode, ABC):
     """While it is entered, `after` has the last word on what every ReLU of this thread gives; ``met`` counts them.
 
     Functions and methods count as modules do, in place or not, and nothing is hooked or replaced in the model.
@@ -23,9 +24,9 @@ class _ReLUs(TorchFunctionMode):
         super().__init__()
         self.met = 0
 
+    @abstractmethod
     def after(self, out: Tensor) -> Tensor:
         """Return what stands for a ReLU's output."""
-        raise NotImplementedError
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None

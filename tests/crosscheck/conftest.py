@@ -16,6 +16,19 @@ from xbench.tensors import Batch, Explanation
 RECORDED = defaultdict(list)
 
 
+class Watched(nn.Module):
+    """A net that keeps the images it is shown."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.seen = net, []
+        self.eval()
+
+    def forward(self, image):
+        self.seen.append(image.detach().clone())
+        return self.net(image)
+
+
 @dataclass
 class Case:
     """A net, images that it does not find alike, and maps that say nothing of them, without ties."""
@@ -25,6 +38,10 @@ class Case:
     target: torch.Tensor
     maps: torch.Tensor
     mean: torch.Tensor
+
+    def watched(self):
+        """Return the net, which keeps from now on what it is shown."""
+        return Watched(self.net)
 
     def scene(self, maps=None, mask=None, explain=None, batch_size=7, ids=None):
         """Return what xbench's metrics look at."""

@@ -28,19 +28,6 @@ def flipped(made, step, fill=0.375, softmax=True, **options):
     return np.array(metric(**arrays(made), softmax=softmax, channel_first=True, **options))
 
 
-class Watched(nn.Module):
-    """A net that keeps the images it is shown."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net, self.seen = net, []
-        self.eval()
-
-    def forward(self, image):
-        self.seen.append(image.clone())
-        return self.net(image)
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("step", [1, 6, 36])
 @pytest.mark.parametrize("fill", ["mean", "zero"])
@@ -83,7 +70,7 @@ def test_without_softmax_pixel_flipping_follows_the_logit_of_which_xbench_gives_
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_faithfulness_correlation_is_that_of_quantus_on_the_same_subsets(case, agree, monkeypatch, share, score):
     made, runs = case(top_class=False), 25
-    made.net = Watched(made.net)
+    made.net = made.watched()
     ours = faithfulness_correlation(runs, share, "mean", score)(made.scene(batch_size=len(made.image)))
     clean = made.image[:, 0].flatten(1)
     shown = [seen[:, 0].flatten(1) for seen in made.net.seen]
@@ -121,7 +108,7 @@ def test_known_defect_quantus_counts_channels_of_a_pixel_as_features_of_their_ow
     """One map for three channels: after a third of the steps, a third of the pixels touched have kept a channel."""
     made = case(channels=3)
     made.maps = (made.maps * 5).round() / 5  # five levels, as a map of low resolution has
-    made.net = Watched(made.net)
+    made.net = made.watched()
     flipped(made, 144, fill=-1.0)
     gone = made.net.seen[0] == -1  # 144 of 432 features
     touched, whole = gone.any(dim=1).sum(), gone.all(dim=1).sum()
@@ -157,7 +144,7 @@ def test_known_defect_quantus_fills_with_the_mean_or_minimum_of_what_is_left_of_
     """Named fills are computed anew from the image as perturbed so far, so that a colour changes along its own curve."""
     made = case(size=1)
     for name, right in (("mean", made.image.mean()), ("black", torch.zeros(()))):
-        watched = made.net = Watched(made.net)
+        watched = made.net = made.watched()
         flipped(made, 36, fill=name)
         order = made.maps.flatten().argsort(descending=True)
         last = watched.seen[-1].flatten()[order].view(4, 36)

@@ -6,7 +6,6 @@ import quantus
 import torch
 from captum.metrics import infidelity as captum_infidelity
 from captum.metrics import sensitivity_max
-from torch import nn
 
 from xbench.metrics.robustness import max_sensitivity
 from xbench.metrics.sampling import infidelity
@@ -14,22 +13,9 @@ from xbench.metrics.sampling import infidelity
 KINDS = {"float32": torch.float32, "float64": torch.float64}
 
 
-class Watched(nn.Module):
-    """A net that keeps the images it is shown."""
-
-    def __init__(self, net):
-        super().__init__()
-        self.net, self.seen = net, []
-        self.eval()
-
-    def forward(self, image):
-        self.seen.append(image.detach().clone())
-        return self.net(image)
-
-
 def infidelities(made, runs, score):
     """Return xbench's scores [B] and the images [runs,B,C,H,W] that it drew."""
-    net, made.net = made.net, Watched(made.net)
+    net, made.net = made.net, made.watched()
     ours = infidelity(runs, 0.2, score)(made.scene(batch_size=len(made.image)))["infidelity"]
     shown, made.net = made.net.seen, net
     drawn = torch.stack([image for image in shown if not torch.equal(image, made.image)])

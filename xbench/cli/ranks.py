@@ -39,8 +39,7 @@ def ranks(arguments: argparse.Namespace) -> int:
     if arguments.to is not None and arguments.to.suffix.lower() not in _SUFFIXES:
         raise XbenchError(f"cannot draw {arguments.to}: its name must end in one of {', '.join(_SUFFIXES)}")
     runs = [run_folder(folder) for folder in arguments.folders]
-    # One folder shows its last run; of several all records count, as on a leaderboard: none holds the others' cells.
-    keys = runs[0][0] if len(runs) == 1 else None
+    keys = [key for own, _, _ in runs for key in own]
     only = split_outside_brackets(arguments.explainer) if arguments.explainer else ()
     stores = [Store(folder) for folder in arguments.folders]
     found, reasons = ranked(stores, arguments.metric, keys, runs[0][1], only)

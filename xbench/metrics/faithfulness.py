@@ -6,12 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from xbench.metrics.declared.faithfulness import STEPS
 from xbench.scene import Curve, Order, Precision, Scene
 
 Scores = dict[str, Tensor | Curve]
-
-STEPS = 28
-"""Of the full curve, in float32: what coarser or less precise ones are held against."""
 
 
 class FromCurves(ABC):
@@ -42,11 +40,10 @@ class FromCurves(ABC):
         found = self.read(*(scene.curve(order, self.fill, self.steps, self.precision) for order in self.orders))
         if self.steps >= STEPS and self.precision == "float32":
             return found
-        rows = (scene.batch.keys[:, 0] % 16 == 0).nonzero()[:, 0]
+        rows, steps = scene.watched, max(self.steps, STEPS)
         full: Scores = {}
         if len(rows):
-            steps = max(self.steps, STEPS)
-            full = self.read(*(scene.curve(order, self.fill, steps, rows=rows) for order in self.orders))
+            full = self.read(*(scene.curve(order, self.fill, steps, watched=True) for order in self.orders))
         deviations: Scores = {}
         for name, short in found.items():
             if isinstance(short, Tensor):

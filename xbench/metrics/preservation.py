@@ -7,8 +7,7 @@ from torch import Tensor
 
 from xbench.metrics.localisation import object_mask, scored, top_k_precision
 from xbench.perturb import step_counts
-from xbench.scene import Backdrop, Scene
-from xbench.seeds import uniform
+from xbench.scene import Scene
 
 Scores = dict[str, Tensor]
 Metric = Callable[[Scene], Scores]
@@ -136,12 +135,6 @@ def noise_level() -> Metric:
     return measure
 
 
-def _uniform(backdrop: Backdrop, draw: int) -> Tensor:
-    batch = backdrop.batch
-    shape = batch.image.shape[1:]
-    return backdrop.drawn(f"preservation/{draw}", lambda: uniform(batch.keys, "preservation", shape, draw) * 2 - 1)
-
-
 def _noised(scene: Scene, rows: Tensor, counts: list[int], draws: int, amplitude: float) -> tuple[Tensor, Tensor]:
     """Return agree and drift, both [2,R,len(counts)] float64, of the R samples ``rows``: least evidence first, most first."""
     model, clean = scene.model, scene.backdrop.clean_logits[rows]
@@ -157,7 +150,7 @@ def _noised(scene: Scene, rows: Tensor, counts: list[int], draws: int, amplitude
     copies = max(1, model.batch_size // max(1, size))
     agree, drift = (torch.zeros(len(variants), size, dtype=torch.float64, device=image.device) for _ in range(2))
     for draw in range(draws if size else 0):
-        noisy = image + _uniform(scene.backdrop, draw)[rows].to(image) * amplitude
+        noisy = image + scene.backdrop.uniform("preservation", draw)[rows].to(image) * amplitude
         for first in range(0, len(variants), copies):
             part = slice(first, first + copies)
             order, count = variants[part].T

@@ -10,8 +10,7 @@ from torch.nn import functional as F
 from xbench.errors import Unsupported
 from xbench.metrics.ranks import spearman
 from xbench.perturb import levels
-from xbench.scene import Backdrop, Scene
-from xbench.seeds import uniform
+from xbench.scene import Scene
 from xbench.tensors import Batch
 
 Scores = dict[str, Tensor]
@@ -41,7 +40,7 @@ def max_sensitivity(radius: float, draws: int) -> Metric:
         batch, clean = scene.batch, scene.explanation.attribution.flatten(1).double()
         size, moved = clean.norm(dim=1), []
         for draw in range(draws):
-            noise = _uniform(scene.backdrop, draw)
+            noise = scene.backdrop.uniform("sensitivity", draw)
             image = (batch.image + radius * noise.to(batch.image)).clamp(0, 1)
             other = scene.explain(replace(batch, image=image))
             far = (other.attribution.flatten(1).double() - clean).norm(dim=1)
@@ -50,12 +49,6 @@ def max_sensitivity(radius: float, draws: int) -> Metric:
         return {"max_sensitivity": worst.masked_fill(size == 0, float("nan"))}
 
     return measure
-
-
-def _uniform(backdrop: Backdrop, draw: int) -> Tensor:
-    batch = backdrop.batch
-    shape = batch.image.shape[1:]
-    return backdrop.drawn(f"sensitivity/{draw}", lambda: uniform(batch.keys, "sensitivity", shape, draw) * 2 - 1)
 
 
 def shift_stability(pixels: int) -> Metric:

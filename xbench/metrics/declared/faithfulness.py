@@ -2,6 +2,9 @@
 
 from xbench.specs import UNBOUNDED, MetricSpec, ScoreSpec
 
+STEPS = 28
+"""Of the full curve, in float32: what coarser or less precise ones are held against."""
+
 _RISE = "Petsiuk, Das, Saenko: RISE. BMVC 2018"
 _FILLS = {"fill": ("zero", "mean", "blur", "noise")}
 _CURVES = {**_FILLS, "precision": ("float32", "bf16")}
@@ -15,7 +18,7 @@ def specs() -> list[MetricSpec]:
             name="deletion",
             version=1,
             factory=f"{source}:deletion",
-            params={"fill": "mean", "steps": 28, "precision": "float32"},
+            params={"fill": "mean", "steps": STEPS, "precision": "float32"},
             choices=_CURVES,
             sensitive_to=("fill",),
             scores=(ScoreSpec(name="deletion", higher_is_better=False),),
@@ -28,7 +31,7 @@ def specs() -> list[MetricSpec]:
             name="insertion",
             version=1,
             factory=f"{source}:insertion",
-            params={"fill": "blur", "steps": 28, "precision": "float32"},
+            params={"fill": "blur", "steps": STEPS, "precision": "float32"},
             choices=_CURVES,
             sensitive_to=("fill",),
             scores=(ScoreSpec(name="insertion", higher_is_better=True),),
@@ -41,7 +44,7 @@ def specs() -> list[MetricSpec]:
             name="srg",
             version=1,
             factory=f"{source}:srg",
-            params={"fill": "mean", "steps": 28, "precision": "float32"},
+            params={"fill": "mean", "steps": STEPS, "precision": "float32"},
             choices=_CURVES,
             sensitive_to=("fill",),
             scores=(
@@ -57,7 +60,7 @@ def specs() -> list[MetricSpec]:
             name="normalised_area",
             version=1,
             factory=f"{source}:normalised_area",
-            params={"fill": "mean", "steps": 28, "least": 0.05, "precision": "float32"},
+            params={"fill": "mean", "steps": STEPS, "least": 0.05, "precision": "float32"},
             choices=_CURVES,
             sensitive_to=("fill", "least"),
             scores=(
