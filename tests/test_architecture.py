@@ -11,7 +11,7 @@ HARNESS = ROOT / "xbench"
 # A module may import those on its own line and on the lines above it.
 LAYERS = [
     {"errors", "specs", "data", "wire"},
-    {"hookspecs", "seeds", "store", "codehash", "refs", "events", "folder", "weights"},
+    {"hookspecs", "seeds", "store", "manifest", "codehash", "refs", "events", "folder", "weights"},
     {"tensors", "plugins", "suites"},
     {"models", "components", "perturb", "imputation"},
     {"scene", "config", "checks", "fits", "devices"},
@@ -20,7 +20,8 @@ LAYERS = [
     {"work", "worker", "executors", "stats", "flips", "paired"},
     {"leaderboard", "export"},
     {"tables", "comparison", "trust", "friedman"},
-    {"api", "report"},
+    {"report"},
+    {"api"},
     {"estimate"},
     {"cli", "__main__", "__init__"},
 ]

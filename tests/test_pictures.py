@@ -7,12 +7,10 @@ import pytest
 from PIL import Image
 
 from xbench import api
-from xbench.config import make_config
-from xbench.plan import make_plan
-from xbench.plugins import discover
 from xbench.report import draw_pictures
 from xbench.report.confusion import confusions, write_confusions
 from xbench.report.contact_sheet import _chosen
+from xbench.report.results import read_results
 from xbench.report.translations import translation_lines, write_translations
 from xbench.store import Store
 
@@ -22,36 +20,37 @@ pytestmark = pytest.mark.usefixtures("fakes")
 def ran(out, **settings):
     settings = {"executor": "inline", "device": "cpu", "out": out, **settings}
     api.run("blobs", **settings)
-    arguments = [f"{key}={value}" for key, value in {"suite": "blobs", **settings}.items()]
-    return make_plan(make_config(arguments, discover())), Store(out)
+    store = Store(out)
+    return read_results(store, api.run_folder(out)[0]), store
 
 
 def test_every_picture_of_a_run_opens_and_the_same_run_draws_the_same_bytes(tmp_path):
-    plan, store = ran(tmp_path / "run", model="fake/linear,fake/learnt@*", explainer="controls/random,controls/sobel")
-    made = draw_pictures(store, plan, tmp_path / "a")
+    results, store = ran(
+        tmp_path / "run", model="fake/linear,fake/learnt@*", explainer="controls/random,controls/sobel"
+    )
+    made = draw_pictures(store, results, tmp_path / "a")
     assert [path.name for path in made] == ["contact_sheet.png", "epochs.png"]
     for path in made:
         with Image.open(path) as image:
             image.load()
             assert min(image.size) > 100
-    again = draw_pictures(store, plan, tmp_path / "b")
+    again = draw_pictures(store, results, tmp_path / "b")
     assert [path.read_bytes() for path in made] == [path.read_bytes() for path in again]
 
 
 def test_a_picture_of_an_earlier_run_does_not_stay_behind(tmp_path):
-    plan, store = ran(tmp_path / "run", model="fake/linear,fake/learnt@*", explainer="controls/random")
-    draw_pictures(store, plan, tmp_path / "t")
-    plan, store = ran(tmp_path / "run", model="fake/linear", explainer="fake/raises")
-    assert draw_pictures(store, plan, tmp_path / "t") == []
+    results, store = ran(tmp_path / "run", model="fake/linear,fake/learnt@*", explainer="controls/random")
+    draw_pictures(store, results, tmp_path / "t")
+    results, store = ran(tmp_path / "run", model="fake/linear", explainer="fake/raises")
+    assert draw_pictures(store, results, tmp_path / "t") == []
     assert list((tmp_path / "t").iterdir()) == []
 
 
 def test_a_confusion_matrix_counts_every_sample_in_the_row_of_its_label(tmp_path):
-    plan, store = ran(tmp_path / "run", model="fake/linear", explainer="controls/random", metric="accuracy")
-    (found,) = confusions(store, plan)
-    cell = next(cell for cell in plan.cells if cell.explainer is None)
-    predicted = store.read(cell.key).arrays["predicted"]
-    labels = np.asarray(cell.selection.labels)
+    results, _ = ran(tmp_path / "run", model="fake/linear", explainer="controls/random", metric="accuracy")
+    (found,) = confusions(results)
+    own = next(result for result in results if result.explainer is None)
+    predicted, labels = own.arrays["predicted"], np.asarray(own.samples["labels"])
     for i in range(len(found.classes)):
         assert found.counts[i].sum() == (labels == i).sum()
         assert found.counts[i, i] == ((labels == i) & (predicted == i)).sum()
@@ -75,8 +74,10 @@ def test_a_sheet_shows_hits_and_misses_of_every_class_class_by_class():
 
 def test_translations_are_counted_jointly_for_who_translates_and_for_nobody_else(tmp_path):
     names = "controls/identity,controls/oracle_difference,controls/random"
-    plan, store = ran(tmp_path / "run", model="fake/linear", explainer=names, metric="validity,localisation_precision")
-    found = [lines for _, lines in translation_lines(store, plan)]
+    results, store = ran(
+        tmp_path / "run", model="fake/linear", explainer=names, metric="validity,localisation_precision"
+    )
+    found = [lines for _, lines in translation_lines(results)]
     truth, nothing = sorted(found, key=lambda lines: "identity" in lines[0])
     assert truth[0].startswith("controls/oracle_difference on fake/linear")
     assert nothing[0].startswith("controls/identity on fake/linear")

@@ -19,6 +19,7 @@ from xbench.errors import CannotWrite, XbenchError
 from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.leaderboard import Board, Row, read_boards
+from xbench.manifest import run_folder as run_folder
 from xbench.plan import Cell, Executor, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
 from xbench.store import Store, has_fit, write_atomic
@@ -265,15 +266,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def run_folder(folder: Path) -> tuple[list[str], str, dict[str, object]]:
-    """Return the cells of the last run in a folder, its primary metric and its manifest.
-
-    Raises XbenchError where the folder holds no run.
-    """
-    try:
-        manifest = json.loads((folder / "run.json").read_text())
-        return list(manifest["cells"]), str(manifest["primary"]), manifest
-    except (OSError, ValueError, KeyError) as error:
-        raise XbenchError(f"{folder} holds no run: {folder / 'run.json'} cannot be read ({error})") from error

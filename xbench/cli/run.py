@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.leaderboard import read_boards
     from xbench.plan import make_plan
     from xbench.report import draw_pictures, write_counts
+    from xbench.report.results import read_results
     from xbench.store import Store
     from xbench.tables import write_tables
 
@@ -61,11 +62,13 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     with Progress(plan, store, missing_fits(plan, store), quiet=arguments.quiet, verbose=arguments.verbose) as progress:
         outcome = execute(plan, registry, progress.hear)
-    boards = read_boards([store], [cell.key for cell in plan.cells])
+    keys = [cell.key for cell in plan.cells]
+    boards = read_boards([store], keys)
     paths = write_tables(boards, config.out / "leaderboard", config.primary)
     folder = config.out / "leaderboard"
-    counted, lines = write_counts(store, plan, folder)
-    pictures = draw_pictures(store, plan, folder)
+    results = read_results(store, keys)
+    counted, lines = write_counts(results, folder)
+    pictures = draw_pictures(store, results, folder, config.primary)
     if not arguments.quiet:
         print_boards(boards, config.primary)
         for line in lines:

@@ -2,14 +2,14 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from xbench.plan import Plan
-from xbench.store import Store, write_atomic
+from xbench.report.results import Result
+from xbench.store import write_atomic
 
 _PRINTED = 5
 
@@ -34,17 +34,14 @@ class Confusion:
         return found
 
 
-def confusions(store: Store, plan: Plan) -> Iterator[Confusion]:
+def confusions(results: Iterable[Result]) -> Iterator[Confusion]:
     """Yield the matrix of every classifier that the run measured whole; single epochs of a series are left out."""
-    classes = plan.test.classes
-    for cell in plan.cells:
-        if cell.explainer or cell.unsupported or cell.model.series:
+    for result in results:
+        if result.explainer or result.series or not result.ok:
             continue
-        record = store.read(cell.key)
-        if record.status == "ok":
-            counts = np.zeros((len(classes), len(classes)), dtype=int)
-            np.add.at(counts, (np.asarray(cell.selection.labels), record.arrays["predicted"]), 1)
-            yield Confusion(cell.model.text, cell.seed, classes, counts)
+        counts = np.zeros((len(result.classes), len(result.classes)), dtype=int)
+        np.add.at(counts, (result.labels, result.arrays["predicted"]), 1)
+        yield Confusion(result.model, result.seed, result.classes, counts)
 
 
 def write_confusions(found: Sequence[Confusion], path: Path) -> Path | None:

@@ -2,17 +2,15 @@
 
 import io
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xbench.components import Component
-from xbench.plan import Cell, Plan
-from xbench.specs import ExplainerSpec
-from xbench.store import Arrays, Store, gallery_key, write_atomic
+from xbench.report.results import Result, gallery_of
+from xbench.store import Arrays, Store, write_atomic
 
 # Heading, a value for every sample of the gallery, and how to draw one.
 Column = tuple[str, NDArray[Any], Callable[[Any, NDArray[Any]], None]]
@@ -24,48 +22,63 @@ _CLASSES_SHOWN = 10
 _INK = "#ffb000"
 
 
-def draw_sheets(store: Store, plan: Plan, folder: Path) -> list[Path]:
+def draw_sheets(store: Store, results: Sequence[Result], folder: Path) -> list[Path]:
     """Draw a contact sheet of every classifier (the first seed; no single epochs); return their paths.
 
     The first is ``contact_sheet.png``, others are numbered from 2.
     """
-    models: dict[str, Component] = {}
-    for cell in plan.cells:
-        if cell.explainer and not cell.unsupported and not cell.model.series:
-            models.setdefault(cell.model.text, cell.model)
     made = []
-    for number, model in enumerate(models.values(), start=1):
+    for number, cells in enumerate(by_model(results).values(), start=1):
         path = folder / ("contact_sheet.png" if number == 1 else f"contact_sheet_{number}.png")
-        if _draw_sheet(store, plan, model, path):
+        if _draw_sheet(store, cells, path):
             made.append(path)
     return made
 
 
-def _draw_sheet(store: Store, plan: Plan, model: Component, path: Path) -> bool:
+def by_model(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Return the explainers' cells of each classifier's first seed; no single epochs, nothing unsupported."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        if result.explainer and result.record.status != "unsupported" and not result.series:
+            found.setdefault(result.model, []).append(result)
+    return {model: [each for each in cells if each.seed == cells[0].seed] for model, cells in found.items()}
+
+
+def _draw_sheet(store: Store, cells: Sequence[Result], path: Path) -> bool:
     """Draw one classifier's sheet; return whether there is a map to show.
 
     Positive evidence is red, negative blue, each map scaled by its own largest value; an explanation with colours of its
     own is shown in them, grey being zero. The true mask is outlined on the image. Differences: red is brighter, blue darker.
     """
-    cells = [cell for cell in plan.cells if cell.explainer and not cell.unsupported and cell.model.text == model.text]
-    mine = [cell for cell in cells if cell.seed == cells[0].seed]
-    maps = [(cell, store.read(cell.key).arrays) for cell in mine]
-    maps = [(cell, arrays) for cell, arrays in maps if "gallery/row" in arrays]
-    if not maps:
+    kept = [cell for cell in cells if "gallery/row" in cell.arrays]
+    # Records of different age keep maps of different samples: those that all have are shown.
+    rows = [row for row in _rows(kept[0]) if all(row in _rows(cell) for cell in kept)] if kept else []
+    pictures = gallery_of(store, kept[0]) if kept else {}
+    if "image" not in pictures or not rows:
         return False
-    images = store.gallery(gallery_key(cells[0].selection.digest, maps[0][1]["gallery/row"].tolist()))
-    if "image" not in images:
-        return False
-    _draw(images, maps, plan, model.text, path)
+    images = {name: np.stack([values[row] for row in rows]) for name, values in pictures.items()}
+    _draw(images, [(cell, _at(cell, rows)) for cell in kept], path)
     return True
 
 
-def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, title: str, path: Path) -> None:
+def _rows(cell: Result) -> list[int]:
+    rows: list[int] = cell.arrays["gallery/row"].tolist()
+    return rows
+
+
+def _at(cell: Result, rows: Sequence[int]) -> Arrays:
+    """Return what was kept for pictures of the samples in some rows."""
+    places = [_rows(cell).index(row) for row in rows]
+    kept = {name: values for name, values in cell.arrays.items() if name.startswith("gallery/")}
+    return {name: values[places] for name, values in kept.items()}
+
+
+def _draw(images: Arrays, maps: list[tuple[Result, Arrays]], path: Path) -> None:
     from matplotlib.figure import Figure
 
     cell, first = maps[0]
-    labels = np.asarray(cell.selection.labels)[first["gallery/row"]]
-    predicted = first["predicted"][first["gallery/row"]]
+    labels = cell.labels[first["gallery/row"]]
+    predicted = cell.arrays["predicted"][first["gallery/row"]]
     shown = _chosen(labels, predicted)
     columns = _columns(images, maps)
     rows, wide = len(shown), 2 + len(columns)
@@ -84,13 +97,13 @@ def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, title: st
             "top": 1 - _HEAD / high,
         },
     )
-    figure.text(0.06 / wide, 1 - 0.05 / high, f"{title} on {plan.config.data.text}", fontsize=7.5, va="top")
+    figure.text(0.06 / wide, 1 - 0.05 / high, f"{cell.model} on {cell.data}", fontsize=7.5, va="top")
     for axes, place in zip(grid, shown, strict=True):
         _photo(axes[0], images["image"][place])
         if "mask" in images and images["mask"][place].any():
             axes[0].contour(images["mask"][place], levels=[0.5], colors=[_INK], linewidths=0.8)
         probability = first["gallery/probability"][place]
-        _bars(axes[1], probability, plan.test.classes, int(labels[place]), int(predicted[place]))
+        _bars(axes[1], probability, cell.classes, int(labels[place]), int(predicted[place]))
         for axis, (_, values, draw) in zip(axes[2:], columns, strict=True):
             draw(axis, values[place])
     names = ["image", "probability", *(name for name, _, _ in columns)]
@@ -103,7 +116,7 @@ def _draw(images: Arrays, maps: list[tuple[Cell, Arrays]], plan: Plan, title: st
     write_atomic(path, buffer.getvalue())
 
 
-def _columns(images: Arrays, maps: list[tuple[Cell, Arrays]]) -> list[Column]:
+def _columns(images: Arrays, maps: list[tuple[Result, Arrays]]) -> list[Column]:
     """Return what stands right of the probabilities: the truth where it is known, then every explainer's pictures."""
     source = images["image"].astype(np.float32) / 255
     found: list[Column] = []
@@ -111,14 +124,12 @@ def _columns(images: Arrays, maps: list[tuple[Cell, Arrays]]) -> list[Column]:
         truth = images["counterfactual"]
         found += [("truth", truth, _photo), ("true difference", truth.astype(np.float32) / 255 - source, _difference)]
     for cell, arrays in maps:
-        assert cell.explainer is not None
-        spec = cell.explainer.spec
-        assert isinstance(spec, ExplainerSpec)
+        name = cell.explainer or ""
         if "gallery/colour" in arrays:
-            found.append((cell.explainer.text, arrays["gallery/colour"].astype(np.float32), _colour))
-        elif "attribution" in spec.gives:
-            found.append((cell.explainer.text, arrays["gallery/attribution"].astype(np.float32), _map))
-        if "gallery/counterfactual" in arrays and not spec.control:
+            found.append((name, arrays["gallery/colour"].astype(np.float32), _colour))
+        elif cell.has_map:
+            found.append((name, arrays["gallery/attribution"].astype(np.float32), _map))
+        if "gallery/counterfactual" in arrays and not cell.control:
             translated = arrays["gallery/counterfactual"]
             change = translated.astype(np.float32) / 255 - source
             found += [("translated", translated, _photo), ("difference", change, _difference)]

@@ -1,78 +1,100 @@
 """One picture of a network's learning: a class a row, an epoch a column, a block for each explainer."""
 
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from xbench.plan import Cell, Plan
-from xbench.store import Arrays, Store, gallery_key, write_atomic
+from xbench.report.results import Result, gallery_of
+from xbench.store import Arrays, Store, write_atomic
 
 _COLUMNS = 20
 _INCH = 0.42
-_LEGEND = "v vanished, n all negative, c constant, x not finite"
-_MARKS = {"vanished": "v", "all_negative": "n", "constant": "c", "nonfinite": "x"}
+LEGEND = "v vanished, n all negative, c constant, x not finite"
+MARKS = {"vanished": "v", "all_negative": "n", "constant": "c", "nonfinite": "x"}
 
 
-def draw_epochs(store: Store, plan: Plan, path: Path) -> Path | None:
-    """Draw the maps of a series of checkpoints (``@*``), of the first such model and seed; return the path, or None.
+@dataclass(frozen=True)
+class Series:
+    """The maps of one classifier's checkpoints.
 
-    Each map is scaled by its own largest value. What is blank by the primary metric (or without a tolerance, where that is
-    another one) is grey, with a letter for the cause: v vanished, n all negative, c constant, x not finite. Of more than
-    20 epochs, 20 are shown, evenly spread.
+    Attributes
+    ----------
+    title
+        The classifier and the data.
+    blocks
+        Explainer -> epoch -> arrays of its record.
+    epochs
+        Those shown.
+    samples, classes
+        A sample of each class, as a row of the sample set, and the classes' names.
+    images
+        Sample -> [H,W,C] uint8.
+    tail
+        How the scores of the blankness metric that decides end: its parameters.
     """
-    cells = [cell for cell in plan.cells if cell.explainer and not cell.unsupported and cell.model.series]
-    if not cells:
+
+    title: str
+    blocks: dict[str, dict[int, Arrays]]
+    epochs: list[int]
+    samples: list[int]
+    classes: list[str]
+    images: dict[int, np.ndarray]
+    tail: str
+
+
+def read_series(store: Store, results: Sequence[Result], primary: str) -> Series | None:
+    """Return the first series of checkpoints (``@*``), of its first seed, or None where there is none with maps.
+
+    Of more than 20 epochs, 20 are shown, evenly spread.
+    """
+    cells = [result for result in results if result.explainer and result.series]
+    kept = [result for result in cells if result.ok and "gallery/row" in result.arrays]
+    kept = [result for result in kept if (result.series, result.seed) == (cells[0].series, cells[0].seed)]
+    if not kept:
         return None
-    first = cells[0]
     blocks: dict[str, dict[int, Arrays]] = {}
-    for cell in cells:
-        if (cell.model.series_text, cell.seed) == (first.model.series_text, first.seed):
-            record = store.read(cell.key)
-            arrays = record.arrays
-            if record.status == "ok" and "gallery/row" in arrays:
-                blocks.setdefault(_name(cell), {})[cell.model.checkpoint or 0] = arrays
-    if not blocks:
-        return None
+    for result in kept:
+        blocks.setdefault(result.explainer or "", {})[result.checkpoint] = result.arrays
+    first = kept[0]
     epochs = sorted(set().union(*blocks.values()))
     shown = [epochs[i] for i in np.unique(np.linspace(0, len(epochs) - 1, _COLUMNS).round().astype(int))]
-    primary = plan.config.primary
-    tail = primary.removeprefix("blank_rate") if primary.startswith("blank_rate") else ""
-    labels = np.asarray(first.selection.labels)
-    samples = [int(np.flatnonzero(labels == label)[0]) for label in np.unique(labels)]
-    images = _images(store, first, next(iter(next(iter(blocks.values())).values())), samples)
-    classes = [plan.test.classes[labels[sample]] for sample in samples]
-    _draw(blocks, shown, samples, classes, images, f"{first.model.series_text} on {plan.config.data.text}", tail, path)
+    samples = [int(np.flatnonzero(first.labels == label)[0]) for label in np.unique(first.labels)]
+    pictures = gallery_of(store, first).get("image", {})
+    return Series(
+        title=f"{first.series} on {first.data}",
+        blocks=blocks,
+        epochs=shown,
+        samples=samples,
+        classes=[first.classes[first.labels[sample]] for sample in samples],
+        images={row: np.moveaxis(pictures[row], 0, -1) for row in samples if row in pictures},
+        tail=primary.removeprefix("blank_rate") if primary.startswith("blank_rate") else "",
+    )
+
+
+def draw_epochs(series: Series | None, path: Path) -> Path | None:
+    """Draw the maps of a series; return the path, or None where there is none.
+
+    Each map is scaled by its own largest value. What is blank by the primary metric (or without a tolerance, where that is
+    another one) is grey, with a letter for the cause: v vanished, n all negative, c constant, x not finite.
+    """
+    if series is None:
+        return None
+    _draw(series, path)
     return path
 
 
-def _name(cell: Cell) -> str:
-    assert cell.explainer is not None
-    return cell.explainer.text
+def _draw(series: Series, path: Path) -> None:
+    blocks, shown, samples = series.blocks, series.epochs, series.samples
+    classes, images, title, tail = series.classes, series.images, series.title, series.tail
+    # Matplotlib takes most of a second to import: only who draws pays.
+    from matplotlib.figure import Figure
 
-
-def _images(store: Store, cell: Cell, arrays: Arrays, samples: list[int]) -> dict[int, np.ndarray]:
-    rows = arrays["gallery/row"].tolist()
-    images = store.gallery(gallery_key(cell.selection.digest, rows))
-    if "image" not in images:
-        return {}
-    return {row: np.moveaxis(image, 0, -1) for row, image in zip(rows, images["image"], strict=True) if row in samples}
-
-
-def _draw(
-    blocks: dict[str, dict[int, Arrays]],
-    shown: list[int],
-    samples: list[int],
-    classes: list[str],
-    images: dict[int, np.ndarray],
-    title: str,
-    tail: str,
-    path: Path,
-) -> None:
     wide, high = 1 + len(shown), len(blocks) * (len(samples) + 1)
     figure = Figure(figsize=(wide * _INCH + 0.5, high * _INCH + 0.3))
-    figure.text(0.01, 1 - 0.06 / (high * _INCH + 0.3), f"{title}; grey: blank, {_LEGEND}", fontsize=6.5, va="top")
+    figure.text(0.01, 1 - 0.06 / (high * _INCH + 0.3), f"{title}; grey: blank, {LEGEND}", fontsize=6.5, va="top")
     left, top = 0.5 / (wide * _INCH + 0.5), 0.3 / (high * _INCH + 0.3)
     width, height = (1 - left) / wide, (1 - top) / high
     for b, (explainer, by_epoch) in enumerate(blocks.items()):
@@ -94,7 +116,7 @@ def _draw(
                             picture if picture.shape[-1] == 3 else picture.mean(-1), cmap="gray", vmin=0, vmax=255
                         )
                 elif (arrays := by_epoch.get(shown[column - 1])) is not None:
-                    values, mark = _map(arrays, sample, tail)
+                    values, mark = map_of(arrays, sample, tail)
                     if mark:
                         axis.imshow(np.full((1, 1), 0.85), cmap="gray", vmin=0, vmax=1)
                         axis.text(0, 0, mark, fontsize=6, ha="center", va="center", color="#555555")
@@ -105,13 +127,13 @@ def _draw(
     write_atomic(path, buffer.getvalue())
 
 
-def _map(arrays: Arrays, sample: int, tail: str) -> tuple[np.ndarray | None, str]:
+def map_of(arrays: Arrays, sample: int, tail: str) -> tuple[np.ndarray | None, str]:
     """Return a sample's map, its maximum 1, or None where it was not kept; and the letter of its blankness or nothing.
 
     ``tail`` is how the scores of the blankness metric that decides end: its parameters.
     """
-    causes = {cause: arrays.get(f"score/{cause}_rate{tail}") for cause in _MARKS}
-    mark = next((_MARKS[cause] for cause, found in causes.items() if found is not None and found[sample] > 0), "")
+    causes = {cause: arrays.get(f"score/{cause}_rate{tail}") for cause in MARKS}
+    mark = next((MARKS[cause] for cause, found in causes.items() if found is not None and found[sample] > 0), "")
     place = np.flatnonzero(arrays["gallery/row"] == sample)
     if not len(place):
         return None, mark

@@ -1,38 +1,42 @@
 """What each translating explainer of a run did to its classifier's predictions, in words, counted from the records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from xbench.flips import associate, flip_table
-from xbench.plan import Cell, Plan
-from xbench.store import Store, write_atomic
+from xbench.flips import FlipTable, associate, flip_table
+from xbench.report.results import Result
+from xbench.store import write_atomic
 
 
-def translation_lines(store: Store, plan: Plan) -> Iterator[tuple[Cell, list[str]]]:
+def translated(results: Iterable[Result]) -> Iterator[tuple[Result, FlipTable]]:
+    """Yield every cell whose explainer translates between two classes, with its counts."""
+    for result in results:
+        if result.explainer and result.ok and result.translates and len(result.classes) == 2:
+            known = result.arrays["defined"].astype(bool)
+            before, after = result.arrays["predicted"][known], result.arrays["translated"][known]
+            yield result, flip_table(result.labels[known], before, after, result.classes)
+
+
+def translation_lines(results: Iterable[Result]) -> Iterator[tuple[Result, list[str]]]:
     """Yield every cell whose explainer translates between two classes, with its lines."""
-    classes = plan.test.classes
-    for cell in plan.cells:
-        if cell.explainer is None or cell.unsupported or len(classes) != 2:
-            continue
-        record = store.read(cell.key)
-        if record.status != "ok" or "translated" not in record.arrays:
-            continue
-        known = record.arrays["defined"].astype(bool)
-        labels = np.asarray(cell.selection.labels)[known]
-        before, after = record.arrays["predicted"][known], record.arrays["translated"][known]
-        lines = flip_table(labels, before, after, classes).lines()
-        if (oracle := record.arrays.get("score/oracle_validity")) is not None:
-            valid = oracle[known]
+    for result, table in translated(results):
+        known = result.arrays["defined"].astype(bool)
+        lines = table.lines()
+        if (oracle := result.arrays.get("score/oracle_validity")) is not None:
+            valid, right = oracle[known], (result.arrays["predicted"] == result.labels)[known]
             told = ~np.isnan(valid)
-            lines.append(
-                f"  by the independently trained classifier: {associate((before == labels)[told], valid[told] > 0)}"
-            )
-        head = f"{cell.explainer.text} on {cell.model.text} (seed {cell.seed}), {plan.config.data.text}"
-        several = len(set(cell.selection.groups)) < len(cell.selection.groups)
-        # The tables' intervals draw groups; these counts cannot.
-        yield cell, [head + ("; intervals and tests take images as independent" if several else ""), *lines]
+            lines.append(f"  by the independently trained classifier: {associate(right[told], valid[told] > 0)}")
+        yield result, [heading(result), *lines]
+
+
+def heading(result: Result) -> str:
+    """Return what was translated, and what its counts take for granted."""
+    head = f"{result.explainer} on {result.model} (seed {result.seed}), {result.data}"
+    several = len(set(result.samples["groups"])) < len(result.samples["groups"])
+    # The tables' intervals draw groups; these counts cannot.
+    return head + ("; intervals and tests take images as independent" if several else "")
 
 
 def write_translations(found: Sequence[Sequence[str]], path: Path) -> Path | None:
