@@ -17,7 +17,7 @@ LAYERS = [
     {"scene", "config", "checks", "fits", "devices"},
     {"fit_tasks", "metrics", "training", "columns"},
     {"plan"},
-    {"work", "worker", "executors", "stats", "flips", "paired"},
+    {"work", "worker", "executors", "stats", "flips", "paired", "bibliography"},
     {"leaderboard", "export"},
     {"tables", "comparison", "trust", "friedman"},
     {"report"},

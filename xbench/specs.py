@@ -29,6 +29,8 @@ class Spec:
         One line for ``xbench list``.
     citation
         The source, as a reader would look it up.
+    cites
+        Keys of its BibTeX entries in ``references.bib`` of the plugin's own package.
     package
         Filled at discovery: the plugin's import package without ``xbench_``.
     """
@@ -42,6 +44,7 @@ class Spec:
     choices: Mapping[str, tuple[Param, ...]] = field(default_factory=dict)
     summary: str = ""
     citation: str = ""
+    cites: tuple[str, ...] = ()
     package: str = ""
 
     @property

@@ -27,6 +27,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             has=("mask",),
             summary="photographs in folders negative and positive, with or without splits; masks where there are some",
             citation=_SOURCE,
+            cites=("tomono_mimesis",),
         ),
     ]
 
@@ -66,5 +67,6 @@ def xbench_models() -> list[ModelSpec]:
             link="sigmoid",
             summary="VGG16's convolutions, the first seven frozen, and two dense layers; weights=imagenet or a file",
             citation=_SOURCE,
+            cites=("tomono_mimesis", "simonyan2015very"),
         ),
     ]

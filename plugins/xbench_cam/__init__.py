@@ -23,6 +23,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
                 "Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM. ICCV 2017; logits against probabilities: "
                 "Sakai, Takenaka: Visualization of learning process for convolution neural network. JSAI 2019"
             ),
+            cites=("selvaraju2017gradcam", "sakai2019visualization"),
         ),
         ExplainerSpec(
             name="gradcam_pp",
@@ -33,6 +34,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients", "conv_layer"),
             summary="Grad-CAM++: feature maps weighted by their positive gradients, the less the more they hold",
             citation="Chattopadhyay, Sarkar, Howlader, Balasubramanian: Grad-CAM++. WACV 2018",
+            cites=("chattopadhay2018gradcampp",),
         ),
         ExplainerSpec(
             name="layercam",
@@ -44,6 +46,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients", "conv_layer"),
             summary="feature maps of a layer weighted place by place by their positive gradient",
             citation="Jiang, Zhang, Hou, Cheng, Wei: LayerCAM. IEEE Transactions on Image Processing 30, 2021",
+            cites=("jiang2021layercam",),
         ),
         ExplainerSpec(
             name="scorecam",
@@ -55,6 +58,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("conv_layer",),
             summary="feature maps weighted by the score of the image seen through each of them",
             citation="Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu: Score-CAM. CVPR workshops 2020",
+            cites=("wang2020scorecam",),
         ),
         ExplainerSpec(
             name="guided_gradcam",
@@ -66,5 +70,6 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients", "conv_layer"),
             summary="guided backpropagation times Grad-CAM",
             citation="Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM. ICCV 2017",
+            cites=("selvaraju2017gradcam",),
         ),
     ]

@@ -22,6 +22,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients",),
             summary="gradients averaged on the straight path from a fill to the image, times their difference",
             citation=f"Sundararajan, Taly, Yan: Axiomatic attribution for deep networks. ICML 2017; {_CAPTUM}",
+            cites=("sundararajan2017axiomatic", "kokhlikyan2020captum"),
         ),
         ExplainerSpec(
             name="gradient_shap",
@@ -33,6 +34,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             stochastic=True,
             summary="integrated gradients at random places of the paths from many random fills",
             citation=f"Lundberg, Lee: A unified approach to interpreting model predictions. NIPS 2017; {_CAPTUM}",
+            cites=("lundberg2017unified", "kokhlikyan2020captum"),
         ),
         ExplainerSpec(
             name="deeplift",
@@ -43,6 +45,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients",),
             summary="differences of activation from those of a fill, carried back by the rescale rule",
             citation=f"Shrikumar, Greenside, Kundaje: Learning important features. ICML 2017; {_CAPTUM}",
+            cites=("shrikumar2017learning", "kokhlikyan2020captum"),
         ),
         ExplainerSpec(
             name="deeplift_shap",
@@ -54,6 +57,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             stochastic=True,
             summary="deeplift averaged over many random fills",
             citation=f"Lundberg, Lee: A unified approach to interpreting model predictions. NIPS 2017; {_CAPTUM}",
+            cites=("lundberg2017unified", "kokhlikyan2020captum"),
         ),
         ExplainerSpec(
             name="feature_ablation",
@@ -63,6 +67,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             choices={"score": _SCORE, "fill": _FILL},
             summary="the drop of the score when one cell of a grid is filled",
             citation=f"Zeiler, Fergus: Visualizing and understanding convolutional networks. ECCV 2014; {_CAPTUM}",
+            cites=("zeiler2014visualizing", "kokhlikyan2020captum"),
         ),
         ExplainerSpec(
             name="shapley_sampling",
@@ -73,5 +78,6 @@ def xbench_explainers() -> list[ExplainerSpec]:
             stochastic=True,
             summary="a grid cell's gain in score when it joins the cells before it, averaged over random orders",
             citation=f"Castro, Gómez, Tejada: Polynomial calculation of the Shapley value. 2009; {_CAPTUM}",
+            cites=("castro2009polynomial", "kokhlikyan2020captum"),
         ),
     ]

@@ -4,9 +4,12 @@ from xbench.hookspecs import hookimpl
 from xbench.specs import DatasetSpec, ModelSpec
 
 _NETWORKS = {
-    "resnet18": "He, Zhang, Ren, Sun: Deep residual learning for image recognition. CVPR 2016",
-    "resnet50": "He, Zhang, Ren, Sun: Deep residual learning for image recognition. CVPR 2016",
-    "densenet121": "Huang, Liu, van der Maaten, Weinberger: Densely connected convolutional networks. CVPR 2017",
+    "resnet18": ("He, Zhang, Ren, Sun: Deep residual learning for image recognition. CVPR 2016", "he2016deep"),
+    "resnet50": ("He, Zhang, Ren, Sun: Deep residual learning for image recognition. CVPR 2016", "he2016deep"),
+    "densenet121": (
+        "Huang, Liu, van der Maaten, Weinberger: Densely connected convolutional networks. CVPR 2017",
+        "huang2017densely",
+    ),
 }
 
 
@@ -31,6 +34,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             has=("mask",),
             summary="NIH ChestX-ray14: one finding against No Finding; boxes where they were drawn",
             citation="Wang, Peng, Lu, Lu, Bagheri, Summers: ChestX-ray8. CVPR 2017",
+            cites=("wang2017chestxray8",),
         ),
         DatasetSpec(
             name="chexlocalize",
@@ -40,6 +44,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             has=("mask",),
             summary="CheXpert films: one finding against its absence; masks drawn by radiologists",
             citation="Saporta et al.: Benchmarking saliency methods for chest X-ray interpretation. Nat Mach Intell 2022",
+            cites=("saporta2022benchmarking", "irvin2019chexpert"),
         ),
     ]
 
@@ -66,8 +71,9 @@ def xbench_models() -> list[ModelSpec]:
             datasets=("chestxray/*",),
             summary=f"torchvision's {name}, trained from scratch or from weights=imagenet or a file",
             citation=citation,
+            cites=(key,),
         )
-        for name, citation in _NETWORKS.items()
+        for name, (citation, key) in _NETWORKS.items()
     ]
     xrv = ModelSpec(
         name="xrv",
@@ -78,5 +84,6 @@ def xbench_models() -> list[ModelSpec]:
         link="sigmoid",
         summary="TorchXRayVision's DenseNet-121, one of its 18 findings, from a local file of weights (extra [xrv])",
         citation="Cohen et al.: TorchXRayVision: a library of chest X-ray datasets and models. MIDL 2022",
+        cites=("cohen2022torchxrayvision",),
     )
     return [small, *full, xrv]

@@ -27,6 +27,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             has=("mask",),
             summary="photographs in class folders, with or without splits; masks where there are some",
             citation=_SOURCE,
+            cites=("ito2017gradcam",),
         ),
     ]
 
@@ -45,5 +46,6 @@ def xbench_models() -> list[ModelSpec]:
             datasets=("food/*",),
             summary="four convolutions and two dense layers; plates=random: trained on plates that say nothing of the class",
             citation=_SOURCE,
+            cites=("ito2017gradcam",),
         ),
     ]

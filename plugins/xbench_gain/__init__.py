@@ -44,6 +44,7 @@ def xbench_models() -> list[ModelSpec]:
             wraps=True,
             summary="another classifier, trained so that nothing of the class is left where its own attention is erased",
             citation=_SOURCE,
+            cites=("li2018tell", "tomono_mimesis"),
         ),
         ModelSpec(
             name="ext",
@@ -55,6 +56,7 @@ def xbench_models() -> list[ModelSpec]:
             wraps=True,
             summary="the same, and so that its attention is the mask where a sample has one",
             citation=_PAPER,
+            cites=("li2018tell",),
         ),
     ]
 
@@ -72,5 +74,6 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients", "conv_layer"),
             summary="the map that GAIN trains, which is Grad-CAM's; on contact sheets what its soft mask cuts out",
             citation=_PAPER,
+            cites=("li2018tell",),
         ),
     ]

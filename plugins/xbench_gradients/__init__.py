@@ -20,6 +20,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients",),
             summary="sensitivity map: the largest |d score / d channel| of each pixel",
             citation="Simonyan, Vedaldi, Zisserman: Deep inside convolutional networks. ICLR workshop 2014",
+            cites=("simonyan2014deep",),
         ),
         ExplainerSpec(
             name="smoothgrad",
@@ -32,6 +33,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             stochastic=True,
             summary="the gradient averaged over noisy copies of the image",
             citation="Smilkov, Thorat, Kim, Viégas, Wattenberg: SmoothGrad. arXiv 1706.03825, 2017",
+            cites=("smilkov2017smoothgrad",),
         ),
         ExplainerSpec(
             name="input_x_gradient",
@@ -42,6 +44,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients",),
             summary="pixel value times gradient, summed over channels",
             citation="Shrikumar, Greenside, Shcherbina, Kundaje: Not just a black box. arXiv 1605.01713, 2016",
+            cites=("shrikumar2016not",),
         ),
         ExplainerSpec(
             name="guided_backprop",
@@ -53,5 +56,6 @@ def xbench_explainers() -> list[ExplainerSpec]:
             needs=("gradients",),
             summary="the gradient along the paths on which every ReLU passes positive evidence on",
             citation="Springenberg, Dosovitskiy, Brox, Riedmiller: Striving for simplicity. ICLR workshop 2015",
+            cites=("springenberg2015striving",),
         ),
     ]

@@ -15,6 +15,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             has=("mask",),
             summary="MNIST: 60,000 + 10,000 digits, read from idx files or downloaded; mask = stroke",
             citation="LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition. 1998",
+            cites=("lecun1998gradient",),
         ),
         DatasetSpec(
             name="digits",
@@ -23,6 +24,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             has=("mask",),
             summary="scikit-learn's 1,797 real handwritten digits, resized to 28x28; mask = stroke",
             citation="Alpaydin, Kaynak: Optical recognition of handwritten digits. UCI repository, 1998",
+            cites=("alpaydin1998optical",),
         ),
     ]
 
@@ -42,6 +44,7 @@ def xbench_models() -> list[ModelSpec]:
             checkpoints=True,
             summary="two convolutions and two dense layers (table 1 of the source)",
             citation="Sakai, Takenaka: Visualization of learning process for convolution neural network. JSAI 2019",
+            cites=("sakai2019visualization",),
         ),
         ModelSpec(
             name="s1",
@@ -52,5 +55,6 @@ def xbench_models() -> list[ModelSpec]:
             datasets=("mnist/*",),
             summary="two convolutions and a dense layer, each with its ReLU (the source's three-layer network; sizes are ours)",
             citation="Ikeno, Hara, Washio: Highlighting non-contributing pixels for visual explanation of CNNs. JSAI 2018",
+            cites=("ikeno2018highlighting",),
         ),
     ]

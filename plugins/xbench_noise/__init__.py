@@ -34,5 +34,6 @@ def xbench_explainers() -> list[ExplainerSpec]:
             stochastic=True,
             summary="the noise level that each pixel bears before the outputs move; high = does not contribute",
             citation="Ikeno, Hara, Washio: Highlighting non-contributing pixels for visual explanation of CNNs. JSAI 2018",
+            cites=("ikeno2018highlighting",),
         ),
     ]

@@ -22,6 +22,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             stochastic=True,
             summary="mean score of randomly masked images, over the masks that show the pixel",
             citation="Petsiuk, Das, Saenko: RISE: Randomized input sampling for explanation. BMVC 2018",
+            cites=("petsiuk2018rise",),
         ),
         ExplainerSpec(
             name="occlusion",
@@ -31,6 +32,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             choices={"score": _SCORE, "fill": ("zero", "mean")},
             summary="how far the score falls when a sliding window is covered",
             citation="Zeiler, Fergus: Visualizing and understanding convolutional networks. ECCV 2014",
+            cites=("zeiler2014visualizing",),
         ),
         ExplainerSpec(
             name="lime",
@@ -50,6 +52,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             stochastic=True,
             summary="coefficients of a local ridge regression on hidden superpixels",
             citation="Ribeiro, Singh, Guestrin: Why should I trust you? Explaining any classifier's predictions. KDD 2016",
+            cites=("ribeiro2016why",),
         ),
         ExplainerSpec(
             name="kernel_shap",
@@ -67,5 +70,6 @@ def xbench_explainers() -> list[ExplainerSpec]:
             stochastic=True,
             summary="Shapley values of superpixels by weighted least squares",
             citation="Lundberg, Lee: A unified approach to interpreting model predictions. NeurIPS 2017",
+            cites=("lundberg2017unified",),
         ),
     ]

@@ -21,6 +21,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
                 "Montavon, Lapuschkin, Binder, Samek, Müller: Explaining nonlinear classification decisions with deep Taylor "
                 "decomposition. Pattern Recognition 65, 2017"
             ),
+            cites=("montavon2017explaining",),
         ),
         ExplainerSpec(
             name="lrp",
@@ -35,5 +36,6 @@ def xbench_explainers() -> list[ExplainerSpec]:
                 "decisions by layer-wise relevance propagation. PLOS ONE 10(7), 2015; rules: Montavon, Binder, Lapuschkin, "
                 "Samek, Müller: Layer-wise relevance propagation: an overview. 2019"
             ),
+            cites=("bach2015pixelwise", "montavon2019layerwise"),
         ),
     ]

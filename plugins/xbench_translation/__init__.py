@@ -49,5 +49,6 @@ def xbench_explainers() -> list[ExplainerSpec]:
                 "Mejjati, Richardt, Tompkin, Cosker, Kim: Unsupervised attention-guided image-to-image translation. "
                 "NeurIPS 2018"
             ),
+            cites=("tsutsui_explainability", "mejjati2018unsupervised"),
         )
     ]

@@ -15,5 +15,6 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="how far the map's sum is from what its explainer promises to hand out, 0 to 1",
             citation="Sundararajan, Taly, Yan: Axiomatic attribution for deep networks. ICML 2017",
+            cites=("sundararajan2017axiomatic",),
         ),
     ]

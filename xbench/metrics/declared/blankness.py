@@ -18,5 +18,6 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="share of maps that show nothing, and why: vanished, all negative, constant or not finite",
             citation="Sakai, Takenaka: Visualization of learning process for convolution neural network. JSAI 2019",
+            cites=("sakai2019visualization",),
         ),
     ]

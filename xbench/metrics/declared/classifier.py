@@ -25,5 +25,7 @@ def specs() -> list[MetricSpec]:
             level="model",
             needs=("two_classes",),
             summary="area under the ROC curve of the second class's probability",
+            citation="Hanley, McNeil: The meaning and use of the area under a ROC curve. Radiology 143, 1982",
+            cites=("hanley1982meaning",),
         ),
     ]

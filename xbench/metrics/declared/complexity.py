@@ -24,5 +24,6 @@ def specs() -> list[MetricSpec]:
                 "Chalasani, Chen, Chowdhury, Wu, Jha: Concise explanations of neural networks using adversarial training. "
                 "ICML 2020; Bhatt, Weller, Moura. IJCAI 2020; Nguyen, Martinez. arXiv 2007.07584"
             ),
+            cites=("chalasani2020concise", "bhatt2020evaluating", "nguyen2020quantitative"),
         ),
     ]

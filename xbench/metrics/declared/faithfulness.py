@@ -26,6 +26,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="area under the target's probability while the most relevant pixels go first (MoRF)",
             citation=_RISE,
+            cites=("petsiuk2018rise",),
         ),
         MetricSpec(
             name="insertion",
@@ -39,6 +40,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="area under the target's probability while the most relevant pixels come first (LeRF backwards)",
             citation=_RISE,
+            cites=("petsiuk2018rise",),
         ),
         MetricSpec(
             name="srg",
@@ -55,6 +57,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="area while the least relevant pixels go first (LeRF) less that while the most relevant do (MoRF)",
             citation="Bluecher, Vielhaben, Strodthoff: Decoupling pixel flipping and occlusion strategy. TMLR 2024",
+            cites=("bluecher2024decoupling",),
         ),
         MetricSpec(
             name="normalised_area",
@@ -72,6 +75,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="deletion and insertion between the fill's probability (0) and the image's (1); mean drop (AOPC)",
             citation="Samek et al.: Evaluating the visualization of what a deep neural network has learned. TNNLS 2017",
+            cites=("samek2017evaluating", "petsiuk2018rise"),
         ),
         *_sampled(),
         *_imputed(),
@@ -95,6 +99,7 @@ def _imputed() -> list[MetricSpec]:
             needs=("attribution",),
             summary="accuracy, and probability, with the most relevant pixels replaced by their neighbours' means (MoRF)",
             citation=paper,
+            cites=("rong2022consistent",),
         ),
         MetricSpec(
             name="road_lerf",
@@ -110,6 +115,7 @@ def _imputed() -> list[MetricSpec]:
             needs=("attribution",),
             summary="accuracy, and probability, with the least relevant pixels replaced by their neighbours' means (LeRF)",
             citation=paper,
+            cites=("rong2022consistent",),
         ),
     ]
 
@@ -129,6 +135,7 @@ def _sampled() -> list[MetricSpec]:
             needs=("attribution",),
             summary="correlation, over random sets of pixels, of their attribution and of what filling them costs",
             citation="Bhatt, Weller, Moura: Evaluating and aggregating feature-based model explanations. IJCAI 2020",
+            cites=("bhatt2020evaluating",),
         ),
         MetricSpec(
             name="infidelity",
@@ -142,5 +149,6 @@ def _sampled() -> list[MetricSpec]:
             needs=("attribution",),
             summary="what the best multiple of the map leaves unexplained of the changes that noise makes, 0 to 1",
             citation="Yeh, Hsieh, Suggala, Inouye, Ravikumar: (In)fidelity and sensitivity of explanations. NeurIPS 2019",
+            cites=("yeh2019infidelity",),
         ),
     ]

@@ -13,7 +13,7 @@ def specs() -> list[MetricSpec]:
     """Return the family's metrics."""
     source = "xbench.metrics.localisation"
 
-    def one(name: str, needs: str, summary: str, citation: str = "", **params: float) -> MetricSpec:
+    def one(name: str, needs: str, summary: str, citation: str, cite: str, **params: float) -> MetricSpec:
         return MetricSpec(
             name=name,
             version=1,
@@ -25,6 +25,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution", needs),
             summary=summary,
             citation=citation,
+            cites=(cite,),
         )
 
     return [
@@ -33,17 +34,21 @@ def specs() -> list[MetricSpec]:
             "mask",
             "share of the k highest pixels inside the mask, k = the mask's area",
             "Arras, Osman, Samek: CLEVR-XAI. Information Fusion 2022 (relevance rank accuracy)",
+            "arras2022clevrxai",
         ),
         one(
             "difference_precision",
             "counterfactual",
             "share of the k highest pixels where the exact counterfactual differs, k = the number of those",
+            "Arras, Osman, Samek: CLEVR-XAI. Information Fusion 2022 (relevance rank accuracy, of the difference)",
+            "arras2022clevrxai",
         ),
         one(
             "pointing_game",
             "mask",
             "whether the highest pixel lies in the mask (or within `tolerance` pixels of it)",
             "Zhang, Lin, Brandt, Shen, Sclaroff: Top-down neural attention by excitation backprop. ECCV 2016",
+            "zhang2016topdown",
             tolerance=0.0,
         ),
         one(
@@ -51,13 +56,14 @@ def specs() -> list[MetricSpec]:
             "mask",
             "share of the positive attribution inside the mask",
             "Arras, Osman, Samek: CLEVR-XAI. Information Fusion 2022 (relevance mass accuracy)",
+            "arras2022clevrxai",
         ),
         *_retrieval(),
     ]
 
 
 def _retrieval() -> list[MetricSpec]:
-    def one(name: str, summary: str, chance: Any, citation: str = "", **other: Any) -> MetricSpec:
+    def one(name: str, summary: str, chance: Any, citation: str, cite: str, **other: Any) -> MetricSpec:
         return MetricSpec(
             name=name,
             version=1,
@@ -67,17 +73,31 @@ def _retrieval() -> list[MetricSpec]:
             needs=("attribution", "mask"),
             summary=summary,
             citation=citation,
+            cites=(cite,),
             **other,
         )
 
     return [
-        one("average_precision", "area under precision over recall of the mask's pixels, all thresholds", "per_sample"),
-        one("mask_auroc", "probability that a pixel of the mask is above one outside", 0.5),
+        one(
+            "average_precision",
+            "area under precision over recall of the mask's pixels, all thresholds",
+            "per_sample",
+            "Davis, Goadrich: The relationship between precision-recall and ROC curves. ICML 2006",
+            "davis2006relationship",
+        ),
+        one(
+            "mask_auroc",
+            "probability that a pixel of the mask is above one outside",
+            0.5,
+            "Hanley, McNeil: The meaning and use of the area under a ROC curve. Radiology 143, 1982",
+            "hanley1982meaning",
+        ),
         one(
             "iou",
             "overlap of the mask and the pixels above a threshold; a blank map scores 0",
             None,
             _CHEXLOCALIZE,
+            "saporta2022benchmarking",
             params={"threshold": "otsu"},
             choices={"threshold": ("otsu", "half")},
             sensitive_to=("threshold",),
@@ -91,5 +111,6 @@ def _retrieval() -> list[MetricSpec]:
             needs=("attribution", "mask"),
             summary="overlap at the threshold that is best for the explainer on the other half of the groups",
             citation=_CHEXLOCALIZE,
+            cites=("saporta2022benchmarking",),
         ),
     ]

@@ -24,6 +24,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="how long the prediction survives noise on ever more pixels, those of least evidence first",
             citation=study,
+            cites=("ikeno2018highlighting",),
         ),
         MetricSpec(
             name="background_precision",
@@ -34,6 +35,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution", "mask"),
             summary="share of the k pixels of least evidence outside the mask, k = the number of pixels outside",
             citation=study,
+            cites=("ikeno2018highlighting",),
         ),
         MetricSpec(
             name="noise_level",
@@ -50,5 +52,6 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="what an explainer that optimises noise reached: objective, coverage, violations, what its masks change",
             citation=study,
+            cites=("ikeno2018highlighting",),
         ),
     ]

@@ -21,6 +21,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="how like itself the map stays while layer after layer, the last first, forgets what it learnt",
             citation="Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim: Sanity checks for saliency maps. NeurIPS 2018",
+            cites=("adebayo2018sanity",),
         ),
         MetricSpec(
             name="efficient_mprt",
@@ -31,6 +32,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="how much more complex the map is when the whole network has forgotten what it learnt",
             citation="Hedstroem, Weber, Lapuschkin, Hoehne: Sanity checks revisited. arXiv 2401.06465",
+            cites=("hedstroem2024sanity",),
         ),
         MetricSpec(
             name="random_logit",
@@ -43,5 +45,6 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="rank correlation of the map for the target and the map for another class",
             citation="Sixt, Granz, Landgraf: When explanations lie. ICML 2020",
+            cites=("sixt2020when",),
         ),
     ]

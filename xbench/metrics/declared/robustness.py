@@ -20,6 +20,7 @@ def specs() -> list[MetricSpec]:
             needs=("attribution",),
             summary="how far the map moves, relative to its size, under the worst of `draws` noises of up to `radius`",
             citation="Yeh, Hsieh, Suggala, Inouye, Ravikumar: (In)fidelity and sensitivity of explanations. NeurIPS 2019",
+            cites=("yeh2019infidelity",),
         ),
         MetricSpec(
             name="shift_stability",
@@ -31,5 +32,10 @@ def specs() -> list[MetricSpec]:
             family="robustness",
             needs=("attribution",),
             summary="whether the map moves with the image: rank correlation, mean over shifts of `pixels` in four directions",
+            citation=(
+                "Crabbé, van der Schaar: Evaluating the robustness of interpretability methods through explanation "
+                "invariance and equivariance. NeurIPS 2023"
+            ),
+            cites=("crabbe2023evaluating",),
         ),
     ]

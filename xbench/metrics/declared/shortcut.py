@@ -15,6 +15,8 @@ def specs() -> list[MetricSpec]:
             family="shortcut",
             needs=("attribution", "shortcut"),
             summary="share of the positive attribution on a planted shortcut",
+            citation="Arras, Osman, Samek: CLEVR-XAI. Information Fusion 2022 (relevance mass accuracy, of the shortcut)",
+            cites=("arras2022clevrxai",),
         ),
         MetricSpec(
             name="swap_accuracy",
@@ -28,5 +30,7 @@ def specs() -> list[MetricSpec]:
             level="model",
             needs=("swapped",),
             summary="the classifier's accuracy, and its changed predictions, when the shortcut is swapped",
+            citation="Xiao, Engstrom, Ilyas, Madry: Noise or signal: the role of image backgrounds. ICLR 2021",
+            cites=("xiao2021noise",),
         ),
     ]

@@ -37,6 +37,7 @@ def specs() -> list[MetricSpec]:
             needs="two_classes",
             summary="share of predictions that a translation changes, which way, and how far the probability moves",
             citation=study,
+            cites=("tsutsui_explainability",),
         ),
         one(
             "validity",
@@ -47,6 +48,7 @@ def specs() -> list[MetricSpec]:
             sensitive_to=("from",),
             summary="share of translated images that are predicted as the other class (`from`: of one class's samples)",
             citation=study,
+            cites=("tsutsui_explainability",),
         ),
         one(
             "oracle_flip_rate",
@@ -58,18 +60,23 @@ def specs() -> list[MetricSpec]:
             uses=("oracle",),
             summary="what an independently trained classifier says of the translated images",
             citation="Hvilshoj, Iosifidis, Assent: On quantitative evaluations of counterfactuals. arXiv 2111.00177 (2021)",
+            cites=("hvilshoj2021quantitative",),
         ),
         one(
             "translation_controls",
             flips,
             *(rate(name, False) for name in ("cycle_flip_rate", "noise_flip_rate", "swapped_flip_rate")),
             summary="predictions changed by what must not: a round trip, noise of equal size, another image's change",
+            citation=study,
+            cites=("tsutsui_explainability",),
         ),
         one(
             "proximity",
             images,
             *(ScoreSpec(name=name, higher_is_better=False) for name in ("l1", "l2", "changed_share")),
             summary="how far the translated image is from the image, and on how many pixels",
+            citation="Mothilal, Sharma, Tan: Diverse counterfactual explanations. FAT* 2020 (proximity, sparsity)",
+            cites=("mothilal2020explaining",),
         ),
         one(
             "difference_mass",
@@ -99,6 +106,8 @@ def specs() -> list[MetricSpec]:
             params={"tau": 0.1, "top": 0.1},
             sensitive_to=("tau", "top"),
             summary="whether the attribution says where the translation changes the image",
+            citation=study,
+            cites=("tsutsui_explainability",),
         ),
         one(
             "cout",
@@ -108,5 +117,6 @@ def specs() -> list[MetricSpec]:
             params={"steps": 50},
             summary="how soon the class turns when the pixels that change most come first",
             citation="Khorram, Li: Cycle-consistent counterfactuals by latent transformations. CVPR 2022",
+            cites=("khorram2022cycle",),
         ),
     ]
