@@ -18,11 +18,13 @@ LAYERS = [
     {"fit_tasks", "metrics", "training", "columns"},
     {"plan"},
     {"work", "worker", "executors", "stats", "flips", "paired", "bibliography"},
-    {"leaderboard", "export"},
+    {"leaderboard", "export", "curves", "evidence", "origin"},
     {"tables", "comparison", "trust", "friedman"},
     {"report"},
+    {"results"},
     {"api"},
-    {"estimate"},
+    {"estimate", "verify"},
+    {"submit"},
     {"cli", "__main__", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -9,7 +9,7 @@ from torch import nn
 
 from xbench.columns import Columns
 from xbench.components import Component
-from xbench.export import score_lines
+from xbench.export import score_frame
 from xbench.leaderboard import read_boards
 from xbench.metrics.declared.localisation import specs
 from xbench.metrics.tuned import THRESHOLDS, iou_tuned
@@ -256,7 +256,7 @@ def commit(store, explainer, values, groups):
     return key
 
 
-def test_tables_and_exported_lines_show_the_tuned_values_and_rank_them(tmp_path):
+def test_tables_and_lines_of_scores_show_the_tuned_values_and_rank_them(tmp_path):
     rng = np.random.default_rng(0)
     groups = [f"g{i // 2}" for i in range(30)]
     store, made = Store(tmp_path / "run"), {}
@@ -271,10 +271,8 @@ def test_tables_and_exported_lines_show_the_tuned_values_and_rank_them(tmp_path)
         assert rows[name].mean == pytest.approx(np.nanmean(tuned))
         assert rows[name].low < rows[name].mean < rows[name].high
         assert (rows[name].n_scored, rows[name].n) == (29, 30)
-        lines = [line for line in score_lines(store, [key]) if line[-2] == "iou_tuned"]
-        assert [float(line[-1]) if line[-1] else None for line in lines] == [
-            None if np.isnan(value) else value for value in tuned
-        ]
+        lines = score_frame(store, [key])
+        np.testing.assert_array_equal(lines[lines.metric == "iou_tuned"].value, tuned)
     assert (rows["a/good"].rank, rows["a/poor"].rank) == (1, 2)
 
 

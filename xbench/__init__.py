@@ -1,3 +1,31 @@
 """xbench: an evaluation benchmark for explanation methods of image classifiers."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xbench.api import run
+    from xbench.results import Run
+    from xbench.results import open_run as open
+
 __version__ = "0.1.0"
+
+# What each name stands for, imported when it is first asked for: `import xbench` is quick and without torch.
+_FACE = {
+    "Run": "xbench.results:Run",
+    "open": "xbench.results:open_run",
+    "run": "xbench.api:run",
+}
+
+__all__ = ["Run", "open", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FACE:
+        raise AttributeError(f"module 'xbench' has no attribute {name!r}")
+    module, _, attribute = _FACE[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -6,69 +6,25 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 import xbench
+from xbench.bibliography import component_facts
 from xbench.components import import_attr
 from xbench.config import RunConfig, make_config
 from xbench.errors import CannotWrite, XbenchError
 from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
 from xbench.fit_tasks import FitTask
-from xbench.leaderboard import Board, Row, read_boards
 from xbench.manifest import run_folder as run_folder
+from xbench.origin import origins, settings
 from xbench.plan import Cell, Executor, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
+from xbench.results import Outcome, Run
 from xbench.store import Store, has_fit, write_atomic
 from xbench.tables import write_tables
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What carrying out a plan did.
-
-    Attributes
-    ----------
-    computed
-        Slices committed now.
-    failures
-        (cell, status, reason) of every cell that could be computed in principle and was not.
-    device_busy
-        The share of the wall time of explaining and scoring, a worker's on average and its start included, that was spent
-        inside passes of the classifier explained; None where nothing was computed. It is kept in ``cost.json``, of the last
-        call that computed something.
-    """
-
-    computed: int
-    fitted: int
-    failures: tuple[tuple[Cell, str, str], ...]
-    device_busy: float | None = None
-
-
-class Run:
-    """A finished run.
-
-    Attributes
-    ----------
-    folder
-        Where its records and tables are.
-    boards
-        Its tables.
-    failures
-        What failed, as (explainer, status, reason).
-    """
-
-    def __init__(self, folder: Path, boards: list[Board], outcome: Outcome) -> None:
-        self.folder, self.boards, self.outcome = folder, boards, outcome
-        self.failures = [(cell.label, status, reason) for cell, status, reason in outcome.failures]
-
-    @property
-    def rows(self) -> list[Row]:
-        """All rows of all tables."""
-        return [row for board in self.boards for row in board.rows]
 
 
 def run(suite: str, **settings: object) -> Run:
@@ -96,9 +52,9 @@ def run(suite: str, **settings: object) -> Run:
     config = make_config(arguments, registry)
     plan = make_plan(config)
     outcome = execute(plan, registry)
-    boards = read_boards([Store(config.out)], [cell.key for cell in plan.cells])
-    write_tables(boards, config.out / "leaderboard", config.primary)
-    return Run(config.out, boards, outcome)
+    made = Run(config.out, [cell.key for cell in plan.cells], config.primary, outcome)
+    write_tables(made.boards, config.out / "leaderboard", config.primary)
+    return made
 
 
 def execute(plan: Plan, registry: Registry, listen: Callable[[Event], None] = lambda event: None) -> Outcome:
@@ -128,7 +84,7 @@ def _carry_out(plan: Plan, registry: Registry, store: Store, listen: Callable[[E
     config = plan.config
     store.sweep()
     write_plan(plan, store)
-    _write_manifest(plan)
+    _write_manifest(plan, registry)
     runnable = {cell.key: cell for cell in plan.cells if not cell.unsupported}
     for key in runnable:
         store.forgive(key)
@@ -241,7 +197,7 @@ def _executor(config: RunConfig, registry: Registry, options: WorkOptions) -> It
         executor.close()
 
 
-def _write_manifest(plan: Plan) -> None:
+def _write_manifest(plan: Plan, registry: Registry) -> None:
     config = plan.config
     packages = ("xbench-xai", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn")
     manifest = {
@@ -251,12 +207,15 @@ def _write_manifest(plan: Plan) -> None:
         "protocol": config.protocol,
         "data": config.data.text,
         "primary": config.primary,
+        "settings": settings(config),
         "cells": [cell.key for cell in plan.cells],
+        "components": component_facts(plan, registry),
         "notes": plan.notes,
         "xbench": xbench.__version__,
         "python": platform.python_version(),
         "machine": platform.platform(),
         "versions": {name: _version(name) for name in packages},
+        "origins": origins(plan.config, registry),
     }
     write_atomic(config.out / "run.json", json.dumps(manifest, indent=1).encode())
 
