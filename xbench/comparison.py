@@ -10,7 +10,7 @@ from xbench.errors import XbenchError, did_you_mean
 from xbench.leaderboard import Measured, read_measured
 from xbench.paired import ALPHA, Difference, difference, holm, needed_groups
 from xbench.stats import Array, Estimate
-from xbench.store import Store
+from xbench.store import Records
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Comparison:
 
 
 def compare(
-    stores: Sequence[Store],
+    stores: Sequence[Records],
     a: str,
     b: str,
     metrics: Sequence[str] | None = None,

@@ -132,8 +132,13 @@ def select(index: Index, limit: int | None) -> Selection:
             heapq.heappush(ready, (end, start, label, i))
         chosen.append(heapq.heappop(ready)[-1])
     ids = tuple(index.ids[i] for i in chosen)
-    digest = hashlib.sha256("\n".join((index.digest, *ids)).encode()).hexdigest()
+    digest = samples_digest(index.digest, ids)
     return Selection(ids, tuple(int(index.labels[i]) for i in chosen), tuple(index.groups[i] for i in chosen), digest)
+
+
+def samples_digest(data: str, ids: Sequence[str]) -> str:
+    """Return the SHA-256 that names a choice of samples, in order, of the data of that digest."""
+    return hashlib.sha256("\n".join((data, *ids)).encode()).hexdigest()
 
 
 def group_split(groups: Sequence[str], shares: tuple[float, float], salt: str = "") -> tuple[Bools, Bools, Bools]:

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from xbench.stats import Bootstrap, Estimate, cross_tuned, rank_groups
-from xbench.store import Json, Record, Store, content_key
+from xbench.store import Json, Record, Records, content_key
 
-Found = tuple[Store, Record]
+Found = tuple[Records, Record]
+
+_COVERED, _GROUPS = 0.8, 20
+"""Below this share of samples with a value, or this many groups of samples, a number is called unreliable: of so few groups
+the bootstrap gives intervals that are too narrow."""
 
 # What differs between the seeds of one row.
 _OF_A_SEED = ("seed", "model_fit", "explainer_fit", "oracle_fit")
@@ -27,6 +31,7 @@ class Row:
     1 as much as the truth. ``deviation`` and ``deviation_max`` are the mean and the largest difference of a shortcut's
     scores (coarser steps, less precision) from the full metric's, of samples that have both. None stands wherever there is
     no number; ``status`` and ``reason`` say why.
+    ``doubt`` says why a number is to be taken with care: ``unreliable: ...`` or ``reported: ...``.
     A ``#`` and 8 digits behind a name tell apart what is written alike: a model by its weights, the rest by code
     and versions.
     """
@@ -60,6 +65,7 @@ class Row:
     device: str | None = None
     version: str = ""
     board: str = ""
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class Measured:
     contest: str
 
 
-def read_boards(stores: Sequence[Store], keys: Iterable[str] | None = None) -> list[Board]:
+def read_boards(stores: Sequence[Records], keys: Iterable[str] | None = None) -> list[Board]:
     """Return one board for each group of comparable records in the folders, or for the cells named."""
     boards = []
     for title, suite, measured in read_measured(stores, keys):
@@ -106,7 +112,7 @@ def read_boards(stores: Sequence[Store], keys: Iterable[str] | None = None) -> l
 
 
 def read_measured(
-    stores: Sequence[Store], keys: Iterable[str] | None = None
+    stores: Sequence[Records], keys: Iterable[str] | None = None
 ) -> Iterator[tuple[str, str, list[Measured]]]:
     """Yield what `read_boards` ranks: each board's title, its suite, and its rows with their values."""
     groups: dict[tuple[str, str, str], list[Found]] = {}
@@ -126,7 +132,7 @@ def read_measured(
             yield title, found[0][1].definition["suite"], _measured(own)
 
 
-def _whole_first(stores: Sequence[Store], keys: Iterable[str] | None) -> Iterator[Found]:
+def _whole_first(stores: Sequence[Records], keys: Iterable[str] | None) -> Iterator[Found]:
     """Yield each cell's record; of one in several folders those that are whole, once for each set of weights."""
     wanted = None if keys is None else list(dict.fromkeys(keys))
     copies: dict[str, list[Found]] = {}
@@ -250,6 +256,7 @@ def _cell_rows(
         "target": cell["target"],
         "blank_rate": float(blank.mean()) if len(blank) else None,
     }
+    doubt = "; ".join(dict.fromkeys(record.doubt for record in members if record.doubt))
     same_samples = [cell["samples"], cell["target"], [run[0].definition["seed"] for run in runs]]
     for metric in cell["metrics"]:
         for score in metric["scores"]:
@@ -302,6 +309,7 @@ def _cell_rows(
                 status="ok",
                 deviation=away[0],
                 deviation_max=away[1],
+                doubt=doubt or _doubt(found, bootstrap.groups),
             )
             # Only scores of one definition on the same samples are ranked against each other.
             contest = json.dumps([*same_samples, metric, score["name"]], sort_keys=True)
@@ -310,6 +318,15 @@ def _cell_rows(
         facts = {**common, "metric": name, "family": "", "higher_is_better": None}
         whole = broken is not None and broken.status == "unsupported"
         yield Measured(_without(facts, "unsupported", broken.reason if broken and whole else reason, None), None, "")
+
+
+def _doubt(found: Estimate, groups: Sequence[str]) -> str:
+    """Return why an estimate is to be taken with care, or an empty string."""
+    if found.n_scored < _COVERED * found.n:
+        return f"unreliable: only {found.n_scored} of {found.n} samples have a value"
+    if (several := len(set(groups))) < _GROUPS:
+        return f"unreliable: {several} independent samples are too few for an interval"
+    return ""
 
 
 def _deviation(runs: Sequence[Sequence[Record]], name: str) -> tuple[float, float] | tuple[None, None]:

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 from xbench.errors import XbenchError
+from xbench.store import Json
 
 
-def run_folder(folder: Path) -> tuple[list[str], str, dict[str, object]]:
+def run_folder(folder: Path) -> tuple[list[str], str, Json]:
     """Return the cells of the last run in a folder, its primary metric and its manifest.
 
     Raises XbenchError where the folder holds no run.

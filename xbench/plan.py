@@ -149,7 +149,7 @@ def make_plan(config: RunConfig) -> Plan:
 
 def units(plan: Plan, store: Store, skip: Iterable[str] = ()) -> Iterator[Unit]:
     """Yield what is not committed yet, slice by slice, the explainers of one model and slice together."""
-    config, left_out = plan.config, set(skip)
+    left_out = set(skip)
     together: dict[tuple[str, str | None, int, str], list[Cell]] = {}
     for cell in plan.cells:
         if not cell.unsupported and cell.key not in left_out:
@@ -162,24 +162,29 @@ def units(plan: Plan, store: Store, skip: Iterable[str] = ()) -> Iterator[Unit]:
             todo = [cell for cell in cells if not store.committed(cell.key, part)]
             if not todo:
                 continue
-            rows = slice(part * size, (part + 1) * size)
-            yield Unit(
-                model=first.model,
-                model_fit=first.model_fit,
-                seed=first.seed,
-                data=config.data,
-                data_root=config.data_root,
-                shape=plan.test.shape,
-                classes=plan.test.classes,
-                data_digest=plan.test.digest,
-                samples_digest=first.selection.digest,
-                target=config.target,
-                part=part,
-                ids=first.selection.ids[rows],
-                labels=first.selection.labels[rows],
-                jobs=tuple(Job(cell.key, cell.explainer, cell.explainer_fit, cell.metrics) for cell in todo),
-                oracle_fit=next((cell.oracle_fit for cell in todo if cell.oracle_fit), None),
-            )
+            yield unit(plan, todo, part, slice(part * size, (part + 1) * size))
+
+
+def unit(plan: Plan, cells: Sequence[Cell], part: int, rows: slice) -> Unit:
+    """Return the work on some samples of cells that share a model, its weights and the sample set."""
+    config, first = plan.config, cells[0]
+    return Unit(
+        model=first.model,
+        model_fit=first.model_fit,
+        seed=first.seed,
+        data=config.data,
+        data_root=config.data_root,
+        shape=plan.test.shape,
+        classes=plan.test.classes,
+        data_digest=plan.test.digest,
+        samples_digest=first.selection.digest,
+        target=config.target,
+        part=part,
+        ids=first.selection.ids[rows],
+        labels=first.selection.labels[rows],
+        jobs=tuple(Job(cell.key, cell.explainer, cell.explainer_fit, cell.metrics) for cell in cells),
+        oracle_fit=next((cell.oracle_fit for cell in cells if cell.oracle_fit), None),
+    )
 
 
 def write_plan(plan: Plan, store: Store) -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as to_bytes
 
+from xbench.data import samples_digest
 from xbench.errors import CannotWrite, XbenchError
 
 SCHEMA = 1
@@ -129,9 +130,14 @@ class Record:
     weights
         SHA-256 of the weights that were explained, or None for a model without a fit.
     cost
-        Sums over slices: seconds, images, forwards, backwards; the largest peak_bytes; the devices.
+        Sums over slices: seconds, images, forwards, backwards; the largest peak_bytes; the smallest images_a_pass; the
+        devices.
     unmeasured
         Why a metric had no answer, by score.
+    trained
+        SHA-256 of the explainer's weights, or None for one without a fit.
+    doubt
+        Why its numbers are to be taken with care, ``reported: ...`` or ``unreliable: ...``, or an empty string.
     """
 
     key: str
@@ -143,6 +149,24 @@ class Record:
     weights: str | None
     cost: Json
     unmeasured: Mapping[str, str] = field(default_factory=dict)
+    trained: str | None = None
+    doubt: str = ""
+
+
+class Records(Protocol):
+    """Where tables read from: a run's folder, or accepted records."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the keys of all cells, in order."""
+
+    def __contains__(self, key: str) -> bool:
+        """Whether a cell is there, damaged or not."""
+
+    def read(self, key: str) -> Record:
+        """Return all there is of a cell. Raises XbenchError where what it is cannot be told."""
+
+    def samples(self, digest: str) -> Json:
+        """Return the samples' table: ids, labels, groups. Raises XbenchError where it is missing."""
 
 
 class _Slice(NamedTuple):
@@ -269,7 +293,25 @@ class Store:
             parts[0].weights[0] if parts else None,
             _total([part.cost for part in parts]),
             {score: why for part in parts for score, why in part.unmeasured.items()},
+            parts[0].weights[1] if parts else None,
         )
+
+    def check(self) -> list[Path]:
+        """Return every file in the folder that is not what its hash says, or that cannot be read."""
+        found = []
+        for key in self:
+            folder = self.folder(key)
+            try:
+                definition = self.definition(key)
+                digest = definition["samples"]
+                if samples_digest(definition["data"]["digest"], self.samples(digest)["ids"]) != digest:
+                    found.append(self.root / "samples" / f"{digest}.json")
+            except (XbenchError, KeyError, TypeError):
+                found.append(folder / "cell.json")
+                continue
+            for head in sorted(folder.glob("[0-9]" * 5 + ".json")):
+                self._slice(key, int(head.stem))
+        return list(dict.fromkeys([*found, *self.damaged]))
 
     def write_samples(self, digest: str, table: Json) -> None:
         """Write the samples' table (ids, labels, groups), once."""
@@ -350,7 +392,9 @@ def _join(parts: list[Arrays]) -> Arrays:
     for name in sorted({name for part in parts for name in part}):
         values = [part[name] for part in parts if name in part]
         if name.startswith("curve/"):
-            joined[name] = np.sum(values, axis=0)
+            # Slices committed before squares were summed have a row less.
+            rows = min(len(value) for value in values)
+            joined[name] = np.sum([value[:rows] for value in values], axis=0)
         elif name.startswith("gallery/"):
             joined[name] = values[0]
         else:
@@ -363,5 +407,7 @@ def _total(costs: list[Json]) -> Json:
         name: sum(cost.get(name, 0) for cost in costs) for name in ("seconds", "images", "forwards", "backwards")
     }
     total["peak_bytes"] = max((cost.get("peak_bytes", 0) for cost in costs), default=0)
+    if passes := [cost["images_a_pass"] for cost in costs if "images_a_pass" in cost]:
+        total["images_a_pass"] = min(passes)
     total["devices"] = sorted({str(cost.get("device")) for cost in costs if cost})
     return total

@@ -10,22 +10,37 @@ from pathlib import Path
 from xbench.leaderboard import Board, Row, worth
 from xbench.store import write_atomic
 
+_DIGITS = 8
+"""Significant digits of numbers in files: processors differ in the last ones, and a table made again must be the same bytes."""
+
 
 def write_tables(boards: Sequence[Board], folder: Path, primary: str = "") -> list[Path]:
     """Write table.json, table.csv and table.md (ordered by the primary metric); return their paths."""
-    rows = [asdict(row) for board in boards for row in board.rows]
+    contents = table_files(boards, primary)
+    for name, content in contents.items():
+        write_atomic(folder / name, content.encode())
+    return [folder / name for name in contents]
+
+
+def table_files(boards: Sequence[Board], primary: str = "") -> dict[str, str]:
+    """Return the contents of table.json, table.csv and table.md by name."""
+    rows = [
+        {
+            name: float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+            for name, value in asdict(row).items()
+        }
+        for board in boards
+        for row in board.rows
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, [item.name for item in fields(Row)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    contents = {
+    return {
         "table.json": json.dumps(rows, indent=1, allow_nan=False) + "\n",
         "table.csv": text.getvalue(),
         "table.md": "\n\n".join(markdown(board, primary) for board in boards) + "\n",
     }
-    for name, content in contents.items():
-        write_atomic(folder / name, content.encode())
-    return [folder / name for name in contents]
 
 
 def markdown(board: Board, primary: str = "") -> str:
@@ -96,7 +111,8 @@ def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
     body, footnotes = [], []
     for name in names:
         row = first.get(name)
-        cells = [str(row.rank) if row and row.rank else "-", name + (" †" if row and row.control else "")]
+        doubt = " ‡" if any(row.doubt for row in rest if row.explainer == name) else ""
+        cells = [str(row.rank) if row and row.rank else "-", name + doubt + (" †" if row and row.control else "")]
         cells += [_cell(by_place.get((name, metric)), metric == lead) for metric in shown]
         seconds = next(
             (r.seconds_per_image for r in rest if r.explainer == name and r.seconds_per_image is not None), None
@@ -128,6 +144,8 @@ def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
         )
     if any(row.control for row in rest):
         lines.append("† control: a method that does not beat these shows nothing")
+    doubted = [row for row in rest if row.doubt]
+    lines += [f"‡ {line}" for line in _shared(doubted, names, lambda row: row.doubt)]
     whole = {name: {(row.status, row.reason) for row in rest if row.explainer == name} for name in names}
     for name in names:
         if len(whole[name]) == 1 and (state := next(iter(whole[name])))[0] != "ok":

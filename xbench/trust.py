@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from xbench.errors import XbenchError, did_you_mean
 from xbench.leaderboard import Measured, read_measured
 from xbench.stats import LEVEL, Array, Estimate
-from xbench.store import Store
+from xbench.store import Records
 
 FEWEST = 4
 """Explainers without which an order says nothing: three are in the same one in a sixth of all cases."""
@@ -63,7 +63,7 @@ class Trust:
 
 
 def trust(
-    stores: Sequence[Store], truth: str = "", keys: Sequence[str] | None = None, primary: str = ""
+    stores: Sequence[Records], truth: str = "", keys: Sequence[str] | None = None, primary: str = ""
 ) -> list[Trust]:
     """Return how far scores agree, for each board and classifier on which the truth was measured.
 

@@ -29,7 +29,7 @@ from xbench.plan import Job, Unit
 from xbench.scene import Backdrop, Explain, Scene
 from xbench.seeds import stable_int
 from xbench.specs import ExplainerSpec, ModelSpec
-from xbench.store import Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
+from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
 from xbench.tensors import Batch, make_batch
 
 Emit = Callable[[Event], None]
@@ -175,6 +175,12 @@ class Worker:
             self._models.clear()
             stage = None
 
+    def measure(self, unit: Unit) -> Arrays:
+        """Return the columns of a unit's one job without committing them; raises whatever breaks."""
+        stage, (job,) = self._stage(unit), unit.jobs
+        columns, _ = halving(lambda size: self._score(job, stage, size, ()), self._pass(unit.shape), self.device)
+        return columns.arrays()
+
     def _give_up(self, key: str, unit: Unit, status: str, reason: str, detail: str = "") -> None:
         self.store.fail(key, status, reason, detail)
         self.emit(JobDone(key, unit.part, len(unit.ids), status, reason))
@@ -248,7 +254,7 @@ class Worker:
             raise RuntimeError("a metric changed the images in place; it must leave them as they were")
         network = stage.model.passes.seconds - passed
         scoring = time.perf_counter() - start - meter.seconds
-        cost = {**meter.total(), "scoring_seconds": scoring, "network_seconds": network}
+        cost = {**meter.total(), "scoring_seconds": scoring, "network_seconds": network, "images_a_pass": size}
         return columns, cost
 
     def _note(self, text: str) -> None:

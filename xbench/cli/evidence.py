@@ -1,0 +1,90 @@
+"""``xbench verify`` and ``xbench submit``: is a run what it says, and may it stand beside others?"""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xbench.verify import Verdict
+
+
+def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verbs."""
+    parser = verbs.add_parser(
+        "verify",
+        help="compute a random part of a run again and compare",
+        description="Check every file of a run (a folder), of a leaderboard (a folder) or of one accepted record (a file) "
+        "against its hash, then compute a random part again, on the run's own weights, and compare. "
+        "Exit code 0: all agrees; 1: a file was changed, or a number comes out otherwise; 2: what was drawn "
+        "cannot be computed again here, and why.",
+    )
+    parser.add_argument("place", type=Path, metavar="DIR|RECORD")
+    _add_draw(parser)
+    parser.set_defaults(call=verify)
+    parser = verbs.add_parser(
+        "submit",
+        help="promote a run to accepted records of a leaderboard",
+        description="Verify a run and write its records into a leaderboard's folder. Refused, with the reason: editable or "
+        "uncommitted code, an explainer without a source, cells that failed, a run that is not verified.",
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a run's folder")
+    parser.add_argument("--to", type=Path, default=Path("leaderboard"), metavar="DIR", help="default leaderboard")
+    parser.add_argument(
+        "--doubt", default="", metavar="TEXT", help="'reported: ...' or 'unreliable: ...', said of every row"
+    )
+    _add_draw(parser)
+    parser.set_defaults(call=submit)
+
+
+def _add_draw(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cells", type=int, default=3, metavar="K", help="how many records are drawn (default 3)")
+    parser.add_argument("--samples", type=int, default=3, metavar="K", help="how many samples of each (default 3)")
+    parser.add_argument("--seed", type=int, help="repeat an earlier draw")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Carry out ``xbench verify``."""
+    return _verified(arguments, arguments.place)[1]
+
+
+def submit(arguments: argparse.Namespace) -> int:
+    """Carry out ``xbench submit``."""
+    from xbench.cli.tables import say
+    from xbench.errors import XbenchError
+    from xbench.plugins import discover
+    from xbench.submit import problems
+    from xbench.submit import submit as accept
+
+    registry = discover()
+    if found := problems(arguments.folder, registry):  # before anything is computed
+        raise XbenchError(f"{arguments.folder} cannot be accepted", *found)
+    verdict, _ = _verified(arguments, arguments.folder)
+    done = accept(arguments.folder, arguments.to, registry, verdict, arguments.doubt)
+    for path in done.removed:
+        say("replaced {}", path)
+    say("{} files in {}; xbench leaderboard {} --write makes its tables", len(done.written), arguments.to, arguments.to)
+    return 0
+
+
+def _verified(arguments: argparse.Namespace, place: Path) -> "tuple[Verdict, int]":
+    from xbench.cli.tables import say
+    from xbench.errors import XbenchError
+    from xbench.plugins import discover
+    from xbench.verify import verify as verified
+
+    for name in ("cells", "samples"):
+        if getattr(arguments, name) < 1:
+            raise XbenchError(f"--{name} {getattr(arguments, name)}: 1 or more is needed")
+    verdict = verified(
+        place,
+        discover(),
+        arguments.cells,
+        arguments.samples,
+        arguments.seed,
+        arguments.device,
+        lambda label: say("computing again: {}", label),
+    )
+    for line in verdict.lines():
+        say("{}", line)
+    return verdict, 1 if verdict.damaged or verdict.mismatches else 0 if verdict.sound else 2
