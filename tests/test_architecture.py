@@ -16,7 +16,7 @@ LAYERS = [
     {"models", "components", "perturb", "imputation"},
     {"scene", "config", "checks", "fits", "devices"},
     {"fit_tasks", "metrics", "training", "columns"},
-    {"plan"},
+    {"plan", "scoring"},
     {"work", "worker", "executors", "stats", "flips", "paired", "bibliography"},
     {"leaderboard", "export", "curves", "evidence", "origin"},
     {"tables", "comparison", "trust", "friedman"},

@@ -1,12 +1,12 @@
 """The only loop model -> batch -> explainer -> check -> metrics -> commit; and the trainings it rests on."""
 
 import dataclasses
+import functools
 import json
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xbench.checks import InvalidMap, ModelTouched, checked, compare, fingerprint
+from xbench.checks import InvalidMap, ModelTouched, checked, fingerprint
 from xbench.columns import Columns, gallery_images, gallery_rows
 from xbench.components import Component, import_attr
 from xbench.data import Dataset
@@ -27,38 +27,13 @@ from xbench.metrics.cost import Meter
 from xbench.models import Model
 from xbench.plan import Job, Unit
 from xbench.scene import Backdrop, Explain, Scene
+from xbench.scoring import Stage, ask, build_explainer, clean_logits, one_line, polarity, score
 from xbench.seeds import stable_int
 from xbench.specs import ExplainerSpec, ModelSpec
 from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
 from xbench.tensors import Batch, make_batch
 
 Emit = Callable[[Event], None]
-
-
-@dataclass
-class Stage:
-    """A model and a slice of samples on the device, kept between the jobs that share them."""
-
-    model: Model
-    weights: str | None
-    batch: Batch
-    logits: Tensor
-    mean: Tensor
-    untouched: dict[str, object]
-    classes: tuple[str, ...]
-    oracle: Model | None
-    backdrops: dict[int, list[Backdrop]] = field(default_factory=dict)
-
-    def parts(self, size: int) -> list[Backdrop]:
-        """Return the slice in batches of at most ``size`` images, each with what its scenes share."""
-        if size not in self.backdrops:
-            rows = [slice(start, start + size) for start in range(0, len(self.batch), size)]
-            made = [
-                Backdrop(self.model, self.batch.take(part), self.mean, self.logits[part], self.classes, self.oracle)
-                for part in rows
-            ]
-            self.backdrops = {size: made}
-        return self.backdrops[size]
 
 
 class Worker:
@@ -110,7 +85,7 @@ class Worker:
             )
         except Exception as error:
             write_atomic(fit_folder(task.key) / "failure.txt", traceback.format_exc().encode())
-            self.emit(FitDone(task.key, time.monotonic() - start, _line(error)))
+            self.emit(FitDone(task.key, time.monotonic() - start, one_line(error)))
         else:
             self.emit(FitDone(task.key, time.monotonic() - start))
 
@@ -143,7 +118,7 @@ class Worker:
             raise
         except Exception as error:
             for job in unit.jobs:
-                reason = f"before any explainer ran: {_line(error)}"
+                reason = f"before any explainer ran: {one_line(error)}"
                 self._give_up(job.key, unit, "error", reason, traceback.format_exc())
             return
         for job in unit.jobs:
@@ -154,17 +129,17 @@ class Worker:
                     stage = self._stage(unit)
                 spent = self._job(job, unit, stage)
             except Unsupported as error:
-                status, reason = "unsupported", _line(error, name=False)
+                status, reason = "unsupported", one_line(error, name=False)
             except InvalidMap as error:
-                status, reason = "invalid_map", _line(error, name=False)
+                status, reason = "invalid_map", one_line(error, name=False)
             except ModelTouched as error:
-                status, reason = "error", _line(error, name=False)
+                status, reason = "error", one_line(error, name=False)
             except torch.OutOfMemoryError:
                 status, reason = "oom", f"out of memory with one image a pass on {self.device}"
             except CannotWrite:
                 raise  # no cell's fault, and nothing more could be kept
             except Exception as error:
-                status, reason, detail = "error", _line(error), traceback.format_exc()
+                status, reason, detail = "error", one_line(error), traceback.format_exc()
                 print(detail, file=sys.stderr)  # the worker's log
             if status == "ok":
                 self.emit(JobDone(job.key, unit.part, len(unit.ids), network_seconds=spent))
@@ -191,7 +166,7 @@ class Worker:
         samples = dataset.load(unit.ids)
         labels = torch.tensor(unit.labels, dtype=torch.int64)
         batch = make_batch(samples, unit.ids, labels, unit.seed, len(unit.classes)).to(self.device)
-        logits = _clean_logits(model, batch, unit.classes, self.device)
+        logits = clean_logits(model, batch, len(unit.classes), self.device)
         batch = batch.with_target(_targets(unit.target, batch, logits, unit.classes))
         oracle = None
         if unit.oracle_fit:
@@ -226,36 +201,8 @@ class Worker:
         return float(cost["network_seconds"])
 
     def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Columns, dict[str, Any]]:
-        stage.model.batch_size = size
-        metrics = [(metric, import_attr(metric.spec.factory)(**metric.params)) for metric in job.metrics]
-        meter = Meter(stage.model)
-        start, passed = time.perf_counter(), stage.model.passes.seconds
-        columns, images = Columns(rows), stage.batch.image._version
-        for backdrop in stage.parts(size):
-            scene = Scene(backdrop)
-            if job.explainer:
-                scene = self._explained(job, backdrop, meter)
-                columns.add_maps(scene)
-            columns.add_predictions(scene)
-            for component, metric in metrics:
-                try:
-                    columns.add_scores(component, metric(scene), scene)
-                except torch.OutOfMemoryError:
-                    raise
-                except Unsupported as error:
-                    why = _line(error, name=False)
-                    columns.add_nothing(component, scene, why)
-                    self._note(f"{component.text} has no value: {why}")
-                except Exception as error:
-                    raise RuntimeError(f"metric {component.text}: {_line(error)}") from error
-        columns.check()
-        compare(stage.untouched, stage.model.module)
-        if stage.batch.image._version != images:
-            raise RuntimeError("a metric changed the images in place; it must leave them as they were")
-        network = stage.model.passes.seconds - passed
-        scoring = time.perf_counter() - start - meter.seconds
-        cost = {**meter.total(), "scoring_seconds": scoring, "network_seconds": network, "images_a_pass": size}
-        return columns, cost
+        explained = functools.partial(self._explained, job) if job.explainer else None
+        return score(stage, size, job.metrics, explained, rows, self._note)
 
     def _note(self, text: str) -> None:
         """Say it once, however many explainers and batches it is true of."""
@@ -270,36 +217,24 @@ class Worker:
         if job.key not in self._explainers:
             self._explainers[job.key] = self._explainer(component, fit, backdrop.model)
 
-        def explain(explainer: Callable[[Batch], object], batch: Batch) -> object:
-            # For explainers that draw from torch's own generator: a resumed run then draws the same.
-            torch.manual_seed(stable_int("explainer", job.key, batch.sample_id[0]))
-            with torch.enable_grad():
-                return explainer(batch.clone())
-
         def rebind(model: Model) -> Explain:
             known = model is backdrop.model
             explainer = self._explainers[job.key] if known else self._explainer(component, fit, model)
-            return lambda batch: checked(explain(explainer, batch), batch)
+            return lambda batch: checked(ask(explainer, batch, job.key), batch)
 
         with meter.explaining(len(backdrop.batch)):
-            found = explain(self._explainers[job.key], backdrop.batch)
-        innermost = job.explainer
-        while innermost.of:
-            innermost = innermost.of
-        assert isinstance(innermost.spec, ExplainerSpec)
-        return Scene(backdrop, checked(found, backdrop.batch), innermost.spec.polarity, rebind)
+            found = ask(self._explainers[job.key], backdrop.batch, job.key)
+        return Scene(backdrop, checked(found, backdrop.batch), polarity(component), rebind)
 
     def _explainer(self, component: Component, fit: str | None, model: Model) -> Callable[[Batch], object]:
-        extra: dict[str, Any] = {name: value for name, value in component.params.items() if name != "of"}
-        if component.of:
-            extra["of"] = self._explainer(component.of, None, model)
-        if fit:
-            found = self._trained.get(fit) or load_fit(fit)
-            if found is None:
-                raise FileNotFoundError(f"the fit of {component.text} is not in {fit_folder(fit)}")
-            self._trained[fit] = found
-            extra["state"] = {name: value.to(self.device, copy=True) for name, value in found.state.items()}
-        return import_attr(component.spec.factory)(model, **extra)
+        if not fit:
+            return build_explainer(component, model)
+        found = self._trained.get(fit) or load_fit(fit)
+        if found is None:
+            raise FileNotFoundError(f"the fit of {component.text} is not in {fit_folder(fit)}")
+        self._trained[fit] = found
+        state = {name: value.to(self.device, copy=True) for name, value in found.state.items()}
+        return build_explainer(component, model, state)
 
     def _model(
         self, component: Component, fit: str | None, shape: tuple[int, int, int], classes: tuple[str, ...], seed: int
@@ -370,17 +305,6 @@ def recipe_of(component: Component) -> Recipe:
     return lambda context: fit(dataclasses.replace(context, params=component.params, wrapped_fit=wrapped))
 
 
-def _clean_logits(model: Model, batch: Batch, classes: tuple[str, ...], device: torch.device) -> Tensor:
-    def forward(size: int) -> Tensor:
-        with torch.no_grad():
-            return torch.cat([model.logits(part) for part in batch.image.split(size)])
-
-    logits = halving(forward, model.batch_size, device)
-    if logits.shape[1] != len(classes):
-        raise ValueError(f"the model gives {logits.shape[1]} classes; the data set has {len(classes)}")
-    return logits
-
-
 def _targets(policy: str, batch: Batch, logits: Tensor, classes: tuple[str, ...]) -> Tensor:
     predicted = logits.argmax(dim=1)
     if policy == "label":
@@ -394,8 +318,3 @@ def _targets(policy: str, batch: Batch, logits: Tensor, classes: tuple[str, ...]
         speaks = batch.mask.flatten(1).any(dim=1) & (batch.mask_class >= 0)
         return torch.where(speaks, batch.mask_class, predicted)
     return torch.full_like(batch.label, classes.index(policy))
-
-
-def _line(error: BaseException, name: bool = True) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return f"{type(error).__name__}: {text}" if name else text
