@@ -1,7 +1,7 @@
 """Written components become resolved ones: a spec with all its parameters, checked against what is installed."""
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,7 +9,7 @@ from xbench.codehash import code_hash
 from xbench.errors import did_you_mean
 from xbench.plugins import Registry
 from xbench.refs import Ref, is_pattern, matching, param_text, parse_ref, typed_params
-from xbench.specs import ExplainerSpec, MetricSpec, ModelSpec, Param, ScoreSpec, Spec
+from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, ScoreSpec, Spec
 from xbench.weights import weights_sha256
 
 
@@ -93,8 +93,10 @@ def import_attr(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def resolve(kind: str, text: str, registry: Registry, mistakes: list[str]) -> Component | None:
-    """Return the one component written, or None with a line for every mistake."""
+def resolve(
+    kind: str, text: str, registry: Registry, mistakes: list[str], more: Mapping[str, object] | None = None
+) -> Component | None:
+    """Return the one component written, with ``more`` parameters, or None with a line for every mistake."""
     try:
         ref = parse_ref(text)
     except ValueError as error:
@@ -105,7 +107,7 @@ def resolve(kind: str, text: str, registry: Registry, mistakes: list[str]) -> Co
         mistakes.append(_absent(kind, ref.id, registry))
         return None
     spec: Spec = installed[ref.id]
-    params, faults = typed_params(spec, ref.params)
+    params, faults = typed_params(spec, (*ref.params, *(more or {}).items()))
     mistakes += faults
     if (ref.series or ref.checkpoint is not None) and not getattr(spec, "checkpoints", False):
         at = "*" if ref.series else ref.checkpoint
@@ -188,4 +190,50 @@ def needs_unmet(spec: ExplainerSpec, model: ModelSpec, data_has: Sequence[str], 
                 return f"needs a {need} for its truth; the data set has none"
         elif need not in model.has:
             return f"needs {need} of the model; {model.id} does not declare it"
+    return ""
+
+
+def explainer_unmet(explainer: Component, model: ModelSpec, data: DatasetSpec, n_classes: int) -> str:
+    """Return why an explainer, or one that it wraps, cannot work here, or an empty string."""
+    assert isinstance(explainer.spec, ExplainerSpec)
+    reason = needs_unmet(explainer.spec, model, data.has, n_classes)
+    if not reason and explainer.of:
+        assert isinstance(explainer.of.spec, ExplainerSpec)
+        reason = explainer_unmet(explainer.of, model, data, n_classes)
+        if not reason and explainer.of.spec.fit:
+            reason = (
+                f"wraps {explainer.of.spec.id}, which is trained; only explainers without a training can be wrapped"
+            )
+    return reason
+
+
+def score_facts(metric: Component) -> list[dict[str, Any]]:
+    """Return what a table must know of a metric's scores; it travels with the record, so that tables need no plugins."""
+    assert isinstance(metric.spec, MetricSpec)
+    return [
+        {
+            "name": name,
+            "family": metric.spec.family,
+            "higher_is_better": score.higher_is_better,
+            "chance": score.chance,
+            "aggregate": score.aggregate,
+        }
+        for name, score in metric.scores()
+    ]
+
+
+def metric_unmet(metric: MetricSpec, model: ModelSpec, data: DatasetSpec, gives: Sequence[str], n_classes: int) -> str:
+    """Return why a metric cannot measure explanations of these kinds on a model and a data set, or an empty string."""
+    if "oracle" in metric.uses and not model.fit:
+        return f"needs a classifier trained independently of the one explained; {model.id} has no training"
+    for need in metric.needs:
+        if need == "two_classes":
+            if n_classes != 2:
+                return f"needs two classes; the data set has {n_classes}"
+        elif need in ("attribution", "translation"):
+            if {"attribution": "attribution", "translation": "counterfactual"}[need] not in gives:
+                return f"needs {need}s; the explainer gives {' and '.join(gives)}"
+        elif need not in data.has:
+            what = {"swapped": "samples whose shortcut is swapped"}.get(need, f"a {need}")
+            return f"needs {what}; {data.id} has none"
     return ""

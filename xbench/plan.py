@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from xbench.components import Component, needs_unmet
+from xbench.components import Component, explainer_unmet, metric_unmet, score_facts
 from xbench.config import RunConfig
 from xbench.data import Index, Selection, select
 from xbench.errors import XbenchError, did_you_mean
@@ -210,14 +210,14 @@ def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed:
     if explainer:
         assert isinstance(explainer.spec, ExplainerSpec)
         gives, control = explainer.spec.gives, explainer.spec.control
-        unsupported = unsupported or _unmet(explainer, model_spec, data_spec, len(test.classes))
+        unsupported = unsupported or explainer_unmet(explainer, model_spec, data_spec, len(test.classes))
     metrics: list[Component] = []
     missing: dict[str, str] = {}
     for metric in config.metrics:
         assert isinstance(metric.spec, MetricSpec)
         if metric.spec.level != level:
             continue
-        reason = _metric_unmet(metric.spec, model_spec, data_spec, gives, len(test.classes))
+        reason = metric_unmet(metric.spec, model_spec, data_spec, gives, len(test.classes))
         if (source := metric.params.get("from")) and source not in test.classes:
             reason = f"the data set has no class {source!r}; it has {', '.join(test.classes)}"
         if reason:
@@ -252,7 +252,7 @@ def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed:
         "explainer_fit": explainer_fit,
         "oracle_fit": oracle_fit,
         "seed": seed,
-        "metrics": [{**metric.definition(), "scores": _facts(metric)} for metric in metrics],
+        "metrics": [{**metric.definition(), "scores": score_facts(metric)} for metric in metrics],
         "missing": missing,
     }
     return Cell(
@@ -269,51 +269,6 @@ def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed:
         missing=missing,
         unsupported=unsupported,
     )
-
-
-def _unmet(explainer: Component, model: ModelSpec, data: DatasetSpec, n_classes: int) -> str:
-    """Return why an explainer, or one that it wraps, cannot work here, or an empty string."""
-    assert isinstance(explainer.spec, ExplainerSpec)
-    reason = needs_unmet(explainer.spec, model, data.has, n_classes)
-    if not reason and explainer.of:
-        assert isinstance(explainer.of.spec, ExplainerSpec)
-        reason = _unmet(explainer.of, model, data, n_classes)
-        if not reason and explainer.of.spec.fit:
-            reason = (
-                f"wraps {explainer.of.spec.id}, which is trained; only explainers without a training can be wrapped"
-            )
-    return reason
-
-
-def _facts(metric: Component) -> list[Json]:
-    """Return what a table must know of a metric's scores; it travels with the record, so that tables need no plugins."""
-    assert isinstance(metric.spec, MetricSpec)
-    return [
-        {
-            "name": name,
-            "family": metric.spec.family,
-            "higher_is_better": score.higher_is_better,
-            "chance": score.chance,
-            "aggregate": score.aggregate,
-        }
-        for name, score in metric.scores()
-    ]
-
-
-def _metric_unmet(metric: MetricSpec, model: ModelSpec, data: DatasetSpec, gives: Sequence[str], n_classes: int) -> str:
-    if "oracle" in metric.uses and not model.fit:
-        return f"needs a classifier trained independently of the one explained; {model.id} has no training"
-    for need in metric.needs:
-        if need == "two_classes":
-            if n_classes != 2:
-                return f"needs two classes; the data set has {n_classes}"
-        elif need in ("attribution", "translation"):
-            if {"attribution": "attribution", "translation": "counterfactual"}[need] not in gives:
-                return f"needs {need}s; the explainer gives {' and '.join(gives)}"
-        elif need not in data.has:
-            what = {"swapped": "samples whose shortcut is swapped"}.get(need, f"a {need}")
-            return f"needs {what}; {data.id} has none"
-    return ""
 
 
 def _refused(model: Component, data: Component) -> str:

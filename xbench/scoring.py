@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from xbench.checks import compare
 from xbench.columns import Columns
 from xbench.components import Component, import_attr
+from xbench.data import Floats
 from xbench.devices import halving
 from xbench.errors import Unsupported
 from xbench.metrics.cost import Meter
@@ -148,6 +150,16 @@ def clean_logits(model: Model, batch: Batch, n_classes: int, device: torch.devic
     if logits.shape[1] != n_classes:
         raise ValueError(f"the model gives {logits.shape[1]} classes; the data set has {n_classes}")
     return logits
+
+
+def evenly(count: int) -> list[int]:
+    """Return at most 256 places of ``count``, evenly spread: where the mean colour is taken from."""
+    return [int(place) for place in np.unique(np.linspace(0, count - 1, 256).round().astype(int))]
+
+
+def mean_colour(image: Floats) -> list[float]:
+    """Return the mean colour [C] of images [n,C,H,W] in [0,1], to six digits."""
+    return [round(float(value), 6) for value in image.mean(axis=(0, 2, 3), dtype=np.float64)]
 
 
 def one_line(error: BaseException, name: bool = True) -> str:

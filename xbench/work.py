@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +26,7 @@ from xbench.metrics.cost import Meter
 from xbench.models import Model
 from xbench.plan import Job, Unit
 from xbench.scene import Backdrop, Explain, Scene
-from xbench.scoring import Stage, ask, build_explainer, clean_logits, one_line, polarity, score
+from xbench.scoring import Stage, ask, build_explainer, clean_logits, evenly, mean_colour, one_line, polarity, score
 from xbench.seeds import stable_int
 from xbench.specs import ExplainerSpec, ModelSpec
 from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
@@ -277,9 +276,7 @@ class Worker:
             return torch.tensor(json.loads(path.read_text()), dtype=torch.float32, device=self.device)
         except (OSError, ValueError, TypeError):  # not there yet, or damaged
             ids = dataset.index("test").ids
-            chosen = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, 256).round().astype(int))]
-            colour = dataset.load(chosen).image.mean(axis=(0, 2, 3), dtype=np.float64)
-            values = [round(float(value), 6) for value in colour]
+            values = mean_colour(dataset.load([ids[i] for i in evenly(len(ids))]).image)
             write_atomic(path, json.dumps(values).encode())
             return torch.tensor(values, dtype=torch.float32, device=self.device)
 
