@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,30 +66,57 @@ def pack(store: Store, key: str, run: Json, doubt: str = "") -> dict[str, bytes]
     return {name: _lines(content), f"samples-{definition['samples'][:12]}.json": _lines(table)}
 
 
+class Changed(XbenchError):
+    """Files of accepted records are not what their hashes say: ``paths``."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        super().__init__(*(f"{path} was changed after it was accepted: it is not what its hash says" for path in paths))
+
+
 class Evidence:
     """The accepted records of one suite.
 
-    Attributes
+    Parameters
     ----------
     root
         ``leaderboard/records/SUITE``.
+    only
+        The one record to read, or None for all.
+
+    Attributes
+    ----------
     paths
         Each record's file, by key.
+
+    Raises
+    ------
+    Changed
+        Names every file that was changed.
+    XbenchError
+        A file is no record, or two hold the same cell.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, only: Path | None = None) -> None:
         self.root = root
         self.paths: dict[str, Path] = {}
         self._records: dict[str, Json] = {}
         self._tables: dict[str, Json] = {}
-        for path in sorted(root.glob("*.json")):
+        changed: list[Path] = []
+        for path in sorted(root.glob("*.json")) if only is None else [only]:
             if path.name.startswith("samples-"):
                 continue
-            content = _read(path)
+            try:
+                content = _read(path)
+            except Changed:
+                changed.append(path)
+                continue
             key = str(content["key"])
             if key in self.paths:
                 raise XbenchError(f"{path} and {self.paths[key]} hold one cell; remove one")
             self.paths[key], self._records[key] = path, content
+        if changed:
+            raise Changed(changed)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the keys of all records, in order."""
@@ -123,7 +150,7 @@ class Evidence:
         )
 
     def samples(self, digest: str) -> Json:
-        """Return the table of the samples of that digest. Raises XbenchError where it is missing or another."""
+        """Return the table of the samples of that digest. Raises XbenchError where it is missing, Changed where another."""
         if digest not in self._tables:
             path = self.root / f"samples-{digest[:12]}.json"
             told = {
@@ -134,9 +161,7 @@ class Evidence:
             except (OSError, ValueError) as error:
                 raise XbenchError(f"{path} cannot be read: {error}") from error
             if told != {content_key(table)}:
-                raise XbenchError(
-                    f"{path} was changed after its records were accepted: its hash is not the one they name"
-                )
+                raise Changed([path])
             self._tables[digest] = table
         return self._tables[digest]
 
@@ -159,7 +184,7 @@ def _read(path: Path) -> Json:
         if content["schema"] != SCHEMA:
             raise XbenchError(f"{path} is of schema {content['schema']!r}; this xbench reads schema {SCHEMA}")
         if digest != content_key(content):
-            raise XbenchError(f"{path} was changed after it was accepted: its content does not hash to its digest")
+            raise Changed([path])
         if content_key(content["definition"]) != content["key"]:
             raise XbenchError(f"{path} is no record: its definition does not hash to its key")
         for name in ("columns", "curves", "cost", "run", "table", "status", "reason", "doubt", "weights"):

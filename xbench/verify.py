@@ -12,7 +12,7 @@ from xbench.api import run_folder
 from xbench.config import make_config
 from xbench.errors import XbenchError
 from xbench.events import WorkOptions
-from xbench.evidence import Evidence, suites
+from xbench.evidence import Changed, Evidence, suites
 from xbench.fits import load_fit
 from xbench.plan import Cell, Plan, make_plan, unit
 from xbench.plugins import Registry
@@ -156,8 +156,6 @@ class _CannotTell(Exception):
 
 def _claims(place: Path) -> tuple[list[Claim], list[Path]]:
     """Return the records in a place, and its damaged files; where there are such, no records."""
-    if place.is_file():
-        return _accepted(Evidence(place.parent), lambda path: path.samefile(place))
     if (place / "run.json").exists():
         store = Store(place)
         if damaged := store.check():
@@ -169,19 +167,15 @@ def _claims(place: Path) -> tuple[list[Claim], list[Path]]:
                 f"{place} was made by an older xbench, which did not write down its settings; run it again"
             )
         return [_claim(store.folder(key), store.read(key), store, settings) for key in keys], []
-    found: list[Claim] = []
-    for evidence in suites(place):
-        found += _accepted(evidence, lambda path: True)[0]
-    return found, []
-
-
-def _accepted(evidence: Evidence, wanted: Callable[[Path], bool]) -> tuple[list[Claim], list[Path]]:
-    """Return the accepted records that are wanted. Raises XbenchError, naming the file, where one was changed."""
-    return [
-        _claim(path, evidence.read(key), evidence, evidence.content(key)["run"]["settings"])
-        for key, path in evidence.paths.items()
-        if wanted(path)
-    ], []
+    try:
+        accepted = [Evidence(place.parent, place)] if place.is_file() else suites(place)
+        return [
+            _claim(path, evidence.read(key), evidence, evidence.content(key)["run"]["settings"])
+            for evidence in accepted
+            for key, path in evidence.paths.items()
+        ], []
+    except Changed as error:
+        return [], error.paths
 
 
 def _claim(path: Path, record: Record, records: "Store | Evidence", settings: Sequence[str]) -> Claim:

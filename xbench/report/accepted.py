@@ -7,6 +7,11 @@ from xbench.leaderboard import Board, read_boards
 from xbench.report.html import leaderboard_page
 from xbench.tables import table_files
 
+_NOTES = (
+    "Made from the records beside it by: xbench leaderboard DIR --write. Rows of other data, samples, protocols or versions of a "
+    "metric never meet. Any record can be computed again: xbench verify records/SUITE/FILE.json",
+)
+
 
 def accepted_boards(folder: Path) -> list[tuple[str, list[Board], str]]:
     """Return (suite, its boards, its primary metric) for every suite with accepted records.
@@ -27,7 +32,8 @@ def leaderboard_files(folder: Path) -> dict[Path, bytes]:
     found = accepted_boards(folder)
     for suite, boards, primary in found:
         made |= {folder / suite / name: text.encode() for name, text in table_files(boards, primary).items()}
-    page = leaderboard_page([board for _, boards, _ in found for board in boards], "Leaderboard", [])
+    everything = [board for _, boards, _ in found for board in boards]
+    page = leaderboard_page(everything, "Leaderboard", _NOTES, {suite: primary for suite, _, primary in found})
     return {**made, folder / "index.html": page.encode()}
 
 

@@ -24,7 +24,7 @@ BROKEN = (
 @hookimpl
 def xbench_explainers():
     good = [
-        ExplainerSpec(name="weights", version=1, factory="xbench_fake.explainers:weights"),
+        ExplainerSpec(name="weights", version=1, factory="xbench_fake.explainers:weights", citation="Gauss 1809"),
         ExplainerSpec(name="noise", version=1, factory="xbench_fake.explainers:noise", stochastic=True),
         ExplainerSpec(name="nowhere", version=1, factory="xbench_fake.explainers:nowhere"),
         ExplainerSpec(name="torchs_own", version=1, factory="xbench_fake.explainers:torchs_own", stochastic=True),
