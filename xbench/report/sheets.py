@@ -1,0 +1,232 @@
+"""The tables of a paper: explainers above, controls below, the best of each score by the statistics and not by eye."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from xbench.leaderboard import Measured, Row, worth
+from xbench.stats import rank_groups
+
+PAGE = 465.0
+"""How wide a page's text is; points. A number with its interval, a letter and the room between columns, in 8-point type:"""
+_NUMBER, _LETTER, _GAP, _LONGEST = 47.0, 3.9, 7.0, 34
+
+_NAMED = 4
+
+Place = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A number with its interval, or why there is none; ``best`` where nobody is better beyond doubt."""
+
+    mean: float | None
+    low: float | None = None
+    high: float | None = None
+    best: bool = False
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """An explainer, its place among those that are no controls, and its numbers; ``doubted`` where one is unreliable."""
+
+    name: str
+    rank: int | None
+    doubted: bool
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of one classifier, as wide as a page.
+
+    Attributes
+    ----------
+    board, model, families, lead
+        What it is of, and the score that orders it.
+    columns
+        (score, whether more is better).
+    panels
+        The columns, first and behind the last, that stand side by side; more than one where a page is too narrow.
+    lines, controls
+        Best first.
+    chance
+        What knowing nothing scores, by column.
+    notes
+        What a reader would stumble over.
+    n, n_groups, seeds
+        Samples of an explainer, the groups that are independent of each other, and the seeds pooled.
+    """
+
+    board: str
+    model: str
+    families: tuple[str, ...]
+    lead: str
+    columns: tuple[tuple[str, bool | None], ...]
+    panels: tuple[tuple[int, int], ...]
+    lines: tuple[Line, ...]
+    controls: tuple[Line, ...]
+    chance: tuple[float | None, ...]
+    notes: tuple[str, ...]
+    n: int
+    n_groups: int
+    seeds: int
+
+
+def best_ranks(measured: Sequence[Measured]) -> dict[Place, int]:
+    """Return the rank of (classifier, explainer, score) among explainers that are no controls.
+
+    Of rows that may not be compared value by value, those of the largest group have a rank. One alone has none.
+    """
+    columns: dict[tuple[str, str], dict[str, list[Measured]]] = {}
+    for each in measured:
+        row = each.row
+        if row.explainer and not row.control and each.estimate is not None and row.higher_is_better is not None:
+            columns.setdefault((row.model, row.metric), {}).setdefault(each.contest, []).append(each)
+    found: dict[Place, int] = {}
+    for (model, metric), contests in columns.items():
+        members = max(contests.values(), key=len)
+        if len(members) > 1:
+            ranks = rank_groups(
+                [one.estimate for one in members if one.estimate], bool(members[0].row.higher_is_better)
+            )
+            found |= {(model, str(one.row.explainer), metric): r for one, r in zip(members, ranks, strict=True)}
+    return found
+
+
+def sheets(title: str, measured: Sequence[Measured], primary: str = "") -> Iterator[Sheet]:
+    """Yield a board's tables: a classifier after the other, its scores family by family, split where they are too wide."""
+    ranks = best_ranks(measured)
+    for model in dict.fromkeys(each.row.model for each in measured):
+        own = [each for each in measured if each.row.model == model and each.row.explainer]
+        scored = [each.row for each in own if each.row.mean is not None]
+        families: dict[str, list[str]] = {}
+        for row in scored:
+            if row.metric not in families.setdefault(row.family, []):
+                families[row.family].append(row.metric)
+        metrics = [name for names in families.values() for name in names]
+        if not metrics:
+            continue
+        lead = primary if primary in metrics else metrics[0]
+        # The score that orders the tables comes first, and its family with it.
+        first = next(family for family, names in families.items() if lead in names)
+        order = [first, *(family for family in families if family != first)]
+        families[first].sort(key=lambda name: name != lead)
+        room = PAGE - 3 * _GAP - _LETTER * min(_LONGEST, max(len(row.explainer or "") for row in scored))
+        for held in _packed([(family, families[family]) for family in order], room):
+            yield _sheet(title, model, held, lead, own, ranks, room)
+
+
+def _packed(families: Sequence[tuple[str, list[str]]], room: float) -> Iterator[dict[str, list[str]]]:
+    """Yield scores by family, as many families as fit side by side; one that is too wide stands alone."""
+    held: dict[str, list[str]] = {}
+    left = room
+    for family, names in families:
+        need = sum(map(_wide, names))
+        if held and need > left:
+            yield held
+            held, left = {}, room
+        held[family], left = names, left - need
+    yield held
+
+
+def _panels(names: Sequence[str], room: float) -> Iterator[tuple[int, int]]:
+    first, left = 0, room
+    for place, name in enumerate(names):
+        if place > first and _wide(name) > left:
+            yield first, place
+            first, left = place, room
+        left -= _wide(name)
+    yield first, len(names)
+
+
+def _wide(name: str) -> float:
+    return max(_NUMBER, *(_LETTER * len(part) for part in head(name))) + _GAP
+
+
+def head(name: str) -> list[str]:
+    """Return a score's name on several lines, none much longer than a number with its interval."""
+    made: list[str] = []
+    for part in name.replace("[", "_[").split("_"):
+        if made and len(made[-1]) + len(part) < 13 and not part.startswith("["):
+            made[-1] += "_" + part
+        else:
+            made.append(part)
+    return made
+
+
+def _sheet(
+    title: str,
+    model: str,
+    held: dict[str, list[str]],
+    lead: str,
+    own: Sequence[Measured],
+    ranks: dict[Place, int],
+    room: float,
+) -> Sheet:
+    metrics = [name for names in held.values() for name in names]
+    rows = {(str(each.row.explainer), each.row.metric): each.row for each in own}
+    inside = [row for row in rows.values() if row.metric in metrics]
+    able = {row.explainer for row in inside if row.status not in ("unsupported", "undefined")}
+    leading = {row.explainer: row for row in rows.values() if row.metric == lead}
+    names = sorted(
+        (name for name in dict.fromkeys(row.explainer or "" for row in inside) if name in able),
+        key=lambda name: (worth(leading[name]), name) if name in leading else ((3, 0.0), name),
+    )
+    shown: dict[bool, list[Line]] = {False: [], True: []}
+    for name in names:
+        found = [rows.get((name, metric)) for metric in metrics]
+        entries = tuple(
+            Entry(None, status="-" if row is None else row.status)
+            if row is None or row.mean is None
+            else Entry(row.mean, row.low, row.high, ranks.get((model, name, row.metric)) == 1)
+            for row in found
+        )
+        doubted = any(row is not None and row.doubt for row in found)
+        control = any(row is not None and bool(row.control) for row in found)
+        shown[control].append(Line(name, ranks.get((model, name, lead)), doubted, entries))
+    direction = {row.metric: row.higher_is_better for row in inside if row.family}
+    chances = {row.metric: row.chance for row in inside if row.chance is not None}
+    samples = [each for each in own if each.row.metric in metrics and each.estimate is not None]
+    # With several seeds or epochs, n counts every one of them.
+    largest = max(samples, key=lambda each: each.row.n)
+    source = largest.estimate.source if largest.estimate else None
+    return Sheet(
+        board=title,
+        model=model,
+        families=tuple(held),
+        lead=lead,
+        columns=tuple((metric, direction.get(metric)) for metric in metrics),
+        panels=tuple(_panels(metrics, room)),
+        lines=tuple(shown[False]),
+        controls=tuple(shown[True]),
+        chance=tuple(chances.get(metric) for metric in metrics),
+        notes=tuple(_notes(inside, names, len(metrics))),
+        n=largest.row.n // largest.row.seeds,
+        n_groups=source.n_groups if source else 0,
+        seeds=largest.row.seeds,
+    )
+
+
+def _notes(rows: Sequence[Row], names: Sequence[str], columns: int) -> Iterator[str]:
+    def told(found: Iterable[tuple[str, Row]], among: int) -> Iterator[str]:
+        """Join rows of the same reason: the scores of an explainer, then the explainers of the same scores."""
+        by_name: dict[tuple[str, str], list[str]] = {}
+        for why, row in found:
+            by_name.setdefault((why, row.explainer or ""), []).append(row.metric)
+        joined: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+        for (why, name), metrics in by_name.items():
+            joined.setdefault((why, tuple(metrics)), []).append(name)
+        for (why, scores), whose in joined.items():
+            what = "" if len(scores) == columns else f"{', '.join(scores)} of "
+            who = f"{len(whose)} explainers" if len(whose) > _NAMED else ", ".join(whose)
+            yield f"{what}{'all explainers' if len(whose) == among > 1 else who}: {why}"
+
+    missing = [row for row in rows if row.status != "ok"]
+    absent = [row for row in missing if row.explainer not in names]
+    yield from (f"Not shown, {line}" for line in told(((row.reason, row) for row in absent), 0))
+    here = [row for row in missing if row.explainer in names]
+    yield from told(((f"{row.status}, {row.reason}", row) for row in here), len(names))
+    short = [row for row in rows if row.mean is not None and row.n_scored < row.n and not row.doubt]
+    yield from told(((f"{row.n_scored} of {row.n} samples have a value", row) for row in short), len(names))
+    yield from (f"‡ {line}" for line in told(((row.doubt, row) for row in rows if row.doubt), len(names)))
