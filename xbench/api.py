@@ -22,6 +22,7 @@ from xbench.manifest import run_folder as run_folder
 from xbench.origin import origins, settings
 from xbench.plan import Cell, Executor, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
+from xbench.report.html import write_report
 from xbench.results import Outcome, Run
 from xbench.store import Store, has_fit, write_atomic
 from xbench.tables import write_tables
@@ -54,6 +55,7 @@ def run(suite: str, **settings: object) -> Run:
     outcome = execute(plan, registry)
     made = Run(config.out, [cell.key for cell in plan.cells], config.primary, outcome)
     write_tables(made.boards, config.out / "leaderboard", config.primary)
+    write_report(config.out)
     return made
 
 

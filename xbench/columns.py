@@ -15,7 +15,7 @@ from xbench.specs import UNBOUNDED, MetricSpec, ScoreSpec
 from xbench.store import Arrays
 from xbench.tensors import Batch
 
-GALLERY = 16
+GALLERY = 32
 """How many samples of a run keep their maps for pictures."""
 
 
@@ -131,7 +131,9 @@ class Columns:
                 keep = slice(None) if undefined is None else ~undefined.to(value.y.device)
                 y = value.y[keep]
                 y = y[~y.isnan().any(dim=1)]
-                rows = torch.stack([value.x * len(y), y.sum(dim=0), torch.full_like(value.x, len(y))])
+                rows = torch.stack(
+                    [value.x * len(y), y.sum(dim=0), torch.full_like(value.x, len(y)), (y**2).sum(dim=0)]
+                )
                 name = f"curve/{named[base]}"
                 self._sums[name] = self._sums.get(name, 0) + rows.cpu().numpy()
                 continue

@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.leaderboard import read_boards
     from xbench.plan import make_plan
     from xbench.report import draw_pictures, write_counts
+    from xbench.report.html import write_report
     from xbench.report.results import read_results
     from xbench.store import Store
     from xbench.tables import write_tables
@@ -85,4 +86,6 @@ def run(arguments: argparse.Namespace) -> int:
         done += f", {outcome.device_busy:.0%} of the time inside network passes,"
     where = ", ".join(path.name for path in [*paths, *counted, *pictures])
     say("{} in {:.0f} s; {}/ holds {}", done, time.monotonic() - start, paths[0].parent, where)
+    # Last: whatever goes wrong here, the numbers and tables are written and told.
+    say("report: {}", write_report(config.out))
     return 1 if outcome.failures else 0

@@ -1,7 +1,7 @@
 """One picture of a network's learning: a class a row, an epoch a column, a block for each explainer."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +46,26 @@ class Series:
 
 
 def read_series(store: Store, results: Sequence[Result], primary: str) -> Series | None:
-    """Return the first series of checkpoints (``@*``), of its first seed, or None where there is none with maps.
+    """Return the first series of checkpoints (``@*``) that has maps, or None."""
+    return next(iter(read_every_series(store, results, primary)), None)
+
+
+def read_every_series(store: Store, results: Sequence[Result], primary: str) -> Iterator[Series]:
+    """Yield every classifier's series of checkpoints that has maps, of its first seed.
 
     Of more than 20 epochs, 20 are shown, evenly spread.
     """
-    cells = [result for result in results if result.explainer and result.series]
-    kept = [result for result in cells if result.ok and "gallery/row" in result.arrays]
-    kept = [result for result in kept if (result.series, result.seed) == (cells[0].series, cells[0].seed)]
-    if not kept:
-        return None
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        if result.explainer and result.series:
+            found.setdefault(result.series, []).append(result)
+    for cells in found.values():
+        kept = [one for one in cells if one.seed == cells[0].seed and one.ok and "gallery/row" in one.arrays]
+        if kept:
+            yield _series(store, kept, primary)
+
+
+def _series(store: Store, kept: Sequence[Result], primary: str) -> Series:
     blocks: dict[str, dict[int, Arrays]] = {}
     for result in kept:
         blocks.setdefault(result.explainer or "", {})[result.checkpoint] = result.arrays

@@ -1,0 +1,271 @@
+"""Curves and quality against cost as geometry for inline SVG: the page's own type and colours, no names that need escaping."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xbench.leaderboard import Row
+from xbench.report.ranking import Section
+from xbench.store import Store
+
+WIDE, HIGH = 620, 300
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
+_SHOWN = 5
+"""How many explainers' curves are drawn at first; the others wait for a click."""
+
+COLOURS, DASHES = 6, 4
+"""Colours and dash patterns of lines, every pair of which is one explainer's."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark of an axis: its place in the picture and its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An explainer's mean curve and its 95 % band (an empty path where it is not known)."""
+
+    name: str
+    line: str
+    band: str
+    style: int
+    shown: bool
+    control: bool
+    area: str
+
+
+@dataclass(frozen=True)
+class CurveChart:
+    """All explainers' curves of one score on one model."""
+
+    metric: str
+    model: str
+    n: int
+    banded: bool
+    x: list[Tick]
+    y: list[Tick]
+    curves: list[Curve]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """An explainer's cost and quality; ``front`` where nothing is both cheaper and better."""
+
+    name: str
+    x: float
+    y: float
+    front: bool
+    control: bool
+    title: str
+    label_left: bool
+    label_y: float
+
+
+@dataclass(frozen=True)
+class Pareto:
+    """Quality against seconds an image, on a logarithmic axis."""
+
+    board: str
+    model: str
+    metric: str
+    better: str
+    x: list[Tick]
+    y: list[Tick]
+    dots: list[Dot]
+    front: str
+
+
+def curve_charts(store: Store, keys: Sequence[str], found: Sequence[Section]) -> list[CurveChart]:
+    """Return a chart for every score with curves on every model; explainers in the order of its tables."""
+    from xbench.curves import curve_frame  # it needs pandas, which takes half a second to import
+
+    frame = curve_frame(store, keys)
+    charts = []
+    for (model, metric), part in frame.groupby(["model", "metric"], observed=True, sort=True):
+        section = next((one for one in found if one.model.partition("#")[0] == model), None)
+        if section is None or not section.tables:
+            continue
+        lines = [line for table in section.tables for line in table.lines]
+        order = {line.explainer.partition("#")[0]: line for line in reversed(lines)}
+        made: dict[str, _Mean] = {}
+        for explainer, own in part.groupby("explainer", observed=True, sort=False):
+            seeds = [one for _, one in own.groupby("seed", sort=True)]
+            if len({len(one) for one in seeds}) == 1:
+                made[str(explainer)] = _pooled([one[["share", "mean", "low", "high", "n"]].to_numpy() for one in seeds])
+        names = [name for name in dict.fromkeys(line.explainer.partition("#")[0] for line in lines) if name in made]
+        if names:
+            controls = {name for name in names if order[name].control}
+            charts.append(_chart(str(metric), str(model), names, made, controls))
+    return charts
+
+
+@dataclass(frozen=True)
+class _Mean:
+    share: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    half: NDArray[np.float64]
+    n: int
+
+
+def _pooled(seeds: Sequence[NDArray[np.float64]]) -> _Mean:
+    """Return the mean over seeds of [S,5] share, mean, low, high, n; seeds are taken as independent."""
+    every = np.stack(seeds)
+    half = np.sqrt((((every[..., 3] - every[..., 2]) / 2) ** 2).sum(axis=0)) / len(every)
+    return _Mean(every[..., 0].mean(axis=0), every[..., 1].mean(axis=0), half, int(every[..., 4].max(axis=1).sum()))
+
+
+def _chart(metric: str, model: str, names: list[str], made: dict[str, _Mean], controls: set[str]) -> CurveChart:
+    known = [
+        np.concatenate([one.mean - np.nan_to_num(one.half), one.mean + np.nan_to_num(one.half)])
+        for one in made.values()
+    ]
+    values = np.concatenate(known)
+    values = values[np.isfinite(values)]
+    low, high = (min(0.0, float(values.min())), max(1.0, float(values.max()))) if len(values) else (0.0, 1.0)
+    methods = [name for name in names if name not in controls]
+    at_first = {*methods[:_SHOWN], *[name for name in names if name.endswith(("/random", "/oracle"))]}
+    curves = []
+    for place, name in enumerate(names):
+        one = made[name]
+        xs = LEFT + one.share * (WIDE - LEFT - RIGHT)
+        finite = np.isfinite(one.mean)
+        ys = _height(one.mean, low, high)
+        banded = finite & np.isfinite(one.half)
+        area = float(np.trapezoid(one.mean[finite], one.share[finite])) if finite.any() else float("nan")
+        curves.append(
+            Curve(
+                name=name,
+                line=_path(xs[finite], ys[finite]),
+                band=_band(
+                    xs[banded],
+                    _height((one.mean - one.half)[banded], low, high),
+                    _height((one.mean + one.half)[banded], low, high),
+                ),
+                style=place % (COLOURS * DASHES),
+                shown=name in at_first,
+                control=name in controls,
+                area=f"{area:.3f}",
+            )
+        )
+    ticks = [Tick(LEFT + share * (WIDE - LEFT - RIGHT), f"{share:g}") for share in (0, 0.25, 0.5, 0.75, 1)]
+    heights = [Tick(float(_height(np.array(at), low, high)), f"{at:g}") for at in _linear(low, high)]
+    return CurveChart(
+        metric, model, max(made[name].n for name in names), any(curve.band for curve in curves), ticks, heights, curves
+    )
+
+
+def _height(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    return HIGH - BOTTOM - (values - low) / (high - low) * (HIGH - TOP - BOTTOM)
+
+
+def _path(xs: NDArray[np.float64], ys: NDArray[np.float64]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs, ys, strict=True)) if len(xs) else ""
+
+
+def _band(xs: NDArray[np.float64], lows: NDArray[np.float64], highs: NDArray[np.float64]) -> str:
+    if len(xs) < 2:
+        return ""
+    return _path(np.concatenate([xs, xs[::-1]]), np.concatenate([lows, highs[::-1]])) + "Z"
+
+
+def _linear(low: float, high: float) -> list[float]:
+    """Return about five round values between two."""
+    step = 10 ** math.floor(math.log10((high - low) / 4))
+    step *= next(times for times in (1, 2, 2.5, 5, 10) if (high - low) / (step * times) <= 5.5)
+    return [round(k * step, 10) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def paretos(rows: Sequence[Row], found: Sequence[Section]) -> list[Pareto]:
+    """Return a chart for every model of which several explainers were timed and scored, by its first score."""
+    charts = []
+    for section in found:
+        if not section.tables or not section.tables[0].columns:
+            continue
+        table, lead = section.tables[0], section.tables[0].columns[0]
+        own = {
+            row.explainer: row
+            for row in rows
+            if (row.board, row.model, row.metric) == (section.board, section.model, lead.metric)
+        }
+        scored = [
+            (line.explainer, line.control, line.seconds.value, row)
+            for line in table.lines
+            if (row := own.get(line.explainer)) and row.mean is not None and line.seconds and line.seconds.value
+        ]
+        if lead.arrow and len([one for one in scored if not one[1]]) > 1:
+            charts.append(_pareto(section, lead.metric, lead.descending, scored))
+    return charts
+
+
+def _pareto(section: Section, metric: str, up: bool, scored: Sequence[tuple[str, bool, float, Row]]) -> Pareto:
+    seconds = [cost for _, _, cost, _ in scored]
+    means = [row.mean or 0.0 for _, _, _, row in scored]
+    first, last = math.floor(math.log10(min(seconds))), math.ceil(math.log10(max(seconds)))
+    last = max(last, first + 1)
+    pad = (max(means) - min(means)) * 0.06 or 0.05
+    low, high = min(means) - pad, max(means) + pad
+
+    def across(cost: float) -> float:
+        return LEFT + (math.log10(cost) - first) / (last - first) * (WIDE - LEFT - RIGHT)
+
+    best = {
+        name
+        for name, control, cost, row in scored
+        if not control and not any(_beats(other, (name, control, cost, row), up) for other in scored if not other[1])
+    }
+    dots: list[Dot] = []
+    taken: list[float] = []
+    for name, control, cost, row in sorted(scored, key=lambda one: (one[2], one[0])):
+        x, y = across(cost), float(_height(np.array(row.mean), low, high))
+        text = f"{name}: {metric} {row.mean:.3f}, {cost:.2g} s an image"
+        at = y
+        if name in best:
+            while any(abs(at - other) < 13 for other in taken):
+                at -= 13
+            taken.append(at)
+        dots.append(Dot(name, round(x, 1), round(y, 1), name in best, control, text, x > WIDE * 0.6, round(at, 1)))
+    steps = [dot for dot in dots if dot.front]
+    front = "".join(
+        f"{'M' if not k else f'H{dot.x}V'}{f'{dot.x} ' if not k else ''}{dot.y}" for k, dot in enumerate(steps)
+    )
+    exponents = range(first, last + 1)
+    return Pareto(
+        section.board,
+        section.model,
+        metric,
+        "larger is better" if up else "smaller is better",
+        [Tick(round(across(10.0**k), 1), _power(k)) for k in exponents],
+        [Tick(float(_height(np.array(at), low, high)), f"{at:g}") for at in _linear(low, high)],
+        dots,
+        front,
+    )
+
+
+def _beats(one: tuple[str, bool, float, Row], other: tuple[str, bool, float, Row], up: bool) -> bool:
+    """Say whether one is as cheap and as good as another, and better in one of the two."""
+    sign = 1 if up else -1
+    quality, cheap = sign * (one[3].mean or 0), -one[2]
+    against, dear = sign * (other[3].mean or 0), -other[2]
+    return quality >= against and cheap >= dear and (quality > against or cheap > dear)
+
+
+def _power(exponent: int) -> str:
+    named = {
+        -6: "1 µs",
+        -5: "10 µs",
+        -4: "0.1 ms",
+        -3: "1 ms",
+        -2: "10 ms",
+        -1: "0.1 s",
+        0: "1 s",
+        1: "10 s",
+        2: "100 s",
+    }
+    return named.get(exponent, f"1e{exponent} s")
