@@ -45,16 +45,24 @@ def table_files(boards: Sequence[Board], primary: str = "") -> dict[str, str]:
 
 def markdown(board: Board, primary: str = "") -> str:
     """Return a board as Markdown: a table a model, a row an explainer, a column a metric."""
-    parts = [f"## {board.title}"]
+    parts = [f"## {_plain(board.title)}"]
     for model in dict.fromkeys(row.model for row in board.rows):
         for view in views([row for row in board.rows if row.model == model], primary):
-            parts.append(f"**{model}**" + "".join(f"; {line}" for line in view.classifier))
-            lines = ["| " + " | ".join(view.header) + " |", "|" + " --- |" * len(view.header)]
-            lines += ["| " + " | ".join(cells) + " |" for cells in view.body]
+            parts.append(f"**{_plain(model)}**" + "".join(f"; {_plain(line)}" for line in view.classifier))
+            lines = [_line(view.header), "|" + " --- |" * len(view.header), *map(_line, view.body)]
             parts.append("\n".join(lines))
             if view.footnotes:
-                parts.append("\n".join(f"- {line}" for line in view.footnotes))
+                parts.append("\n".join(f"- {_plain(line)}" for line in view.footnotes))
     return "\n\n".join(parts)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(_plain, cells)) + " |"
+
+
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is: no cell ends early, no tag begins."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 @dataclass(frozen=True)

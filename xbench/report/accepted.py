@@ -8,8 +8,8 @@ from xbench.report.html import leaderboard_page
 from xbench.tables import table_files
 
 _NOTES = (
-    "Made from the records beside it by: xbench leaderboard DIR --write. Rows of other data, samples, protocols or versions of a "
-    "metric never meet. Any record can be computed again: xbench verify records/SUITE/FILE.json",
+    "Made from the records beside it: xbench leaderboard DIR --write. Rows of other data, samples, protocols or versions "
+    "never meet. Any record can be computed again: xbench verify records/SUITE/FILE.json",
 )
 
 
