@@ -270,11 +270,12 @@ class Scene:
         rank = ranks if order == "morf" else n - 1 - ranks
         counts = perturb.step_counts(n, steps)
         target, device = self.batch.target[rows], self.batch.image.device
+        targets = target.repeat(max(1, self.model.batch_size // max(1, len(target))))
 
         def score(images: Tensor, copies: int) -> Tensor:
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 logits = self.model.logits(images)
-            return self.model.pick(logits.to(images.dtype), target.repeat(copies), "prob")
+            return self.model.pick(logits.to(images.dtype), targets[: len(images)], "prob")
 
         with torch.no_grad():
             inner = perturb.perturbed_scores(

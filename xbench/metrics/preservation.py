@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xbench.metrics.localisation import object_mask, scored, top_k_precision
-from xbench.perturb import step_counts
+from xbench.perturb import replaced, step_counts
 from xbench.scene import Scene
 
 Scores = dict[str, Tensor]
@@ -141,25 +141,22 @@ def _noised(scene: Scene, rows: Tensor, counts: list[int], draws: int, amplitude
     image = scene.batch.image[rows]
     size, _, height, width = image.shape
     most = scene.ranks[rows].view(size, 1, height, width)
-    place = torch.stack([height * width - 1 - most, most])
-    predicted, p = clean.argmax(dim=1), model.prob(clean)
     # At q=1 both orders are one.
-    variants = torch.tensor(
-        [(order, count) for order in (0, 1) for count in counts[: len(counts) - order]], device=image.device
-    )
-    copies = max(1, model.batch_size // max(1, size))
-    agree, drift = (torch.zeros(len(variants), size, dtype=torch.float64, device=image.device) for _ in range(2))
+    orders = ((height * width - 1 - most, counts), (most, counts[:-1]))
+    p, copies = model.prob(clean), max(1, model.batch_size // max(1, size))
+    agree, drift = (torch.zeros(2 * len(counts) - 1, size, dtype=torch.float64, device=image.device) for _ in range(2))
     for draw in range(draws if size else 0):
         noisy = image + scene.backdrop.uniform("preservation", draw)[rows].to(image) * amplitude
-        for first in range(0, len(variants), copies):
-            part = slice(first, first + copies)
-            order, count = variants[part].T
-            changed = torch.where(place[order] < count.view(-1, 1, 1, 1, 1), noisy, image)
-            with torch.no_grad():
-                logits = torch.cat([model.logits(some) for some in changed.flatten(0, 1).split(model.batch_size)])
-            logits = logits.view(len(order), size, -1)
-            agree[part] += (logits.argmax(dim=2) == predicted).double()
-            drift[part] += (model.prob(logits.flatten(0, 1)).view_as(logits) - p).abs().mean(dim=2).double()
+        passed = []
+        for place, some in orders:
+            for first in range(0, len(some), copies):
+                part = torch.tensor(some[first : first + copies], dtype=torch.int32, device=image.device)
+                for changed in replaced(image, noisy, place, part).flatten(0, 1).split(model.batch_size):
+                    with torch.no_grad():
+                        passed.append(model.logits(changed))
+        logits = torch.cat(passed)
+        agree += (logits.argmax(dim=1).view(-1, size) == clean.argmax(dim=1)).double()
+        drift += (model.prob(logits).view(-1, *p.shape) - p).abs().mean(dim=2).double()
 
     def both(found: Tensor) -> Tensor:
         least, most = found[: len(counts)], found[len(counts) :]

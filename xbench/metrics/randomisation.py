@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from xbench.errors import Unsupported
-from xbench.metrics.ranks import spearman
+from xbench.metrics.ranks import centred_ranks, correlation, spearman
 from xbench.models import Model
 from xbench.perturb import levels
 from xbench.scene import Curve, Scene
 from xbench.seeds import integers, stable_int
-from xbench.tensors import Batch
+from xbench.tensors import Batch, Explanation
 
 Scores = dict[str, Tensor | Curve]
 Metric = Callable[[Scene], Scores]
@@ -34,8 +34,7 @@ def random_logit(absolute: bool) -> Metric:
         batch, classes = scene.batch, scene.backdrop.clean_logits.shape[1]
         step = integers(batch.keys, "random_logit", ()) % max(1, classes - 1)
         other = scene.explain(batch.with_target((batch.target + 1 + step) % classes))
-        maps = (scene.explanation.attribution, other.attribution)
-        similar = _similarity(*maps, absolute)
+        similar = spearman(*(_levels(each, absolute)[0] for each in (scene.explanation, other)))
         return {"random_logit": similar.masked_fill(~other.answered, float("nan"))}
 
     return measure
@@ -75,13 +74,15 @@ def mprt(steps: int, absolute: bool) -> Metric:
         raise ValueError(f"steps={steps}: 0 or more are needed")
 
     def measure(scene: Scene) -> Scores:
-        clean, found, shares = scene.explanation.attribution, [], []
+        level, flat = _levels(scene.explanation, absolute)
+        clean, found, shares = centred_ranks(level), [], []
         for share, model in _cascade(scene.model, steps):
             other = scene.rebind(model)(_other_noise(scene.batch))
-            similar = torch.where(_flat(other.attribution), 0.0, _similarity(clean, other.attribution, absolute))
+            level, blank = _levels(other, absolute)
+            similar = correlation(clean, centred_ranks(level)).masked_fill(blank, 0)
             found.append(similar.masked_fill(~other.answered, float("nan")))
             shares.append(share)
-        like = torch.stack(found, dim=1).masked_fill(_flat(clean)[:, None], float("nan"))
+        like = torch.stack(found, dim=1).masked_fill(flat[:, None], float("nan"))
         whole = torch.cat([torch.ones_like(like[:, :1]), like], dim=1)
         x = torch.tensor([0.0, *shares], dtype=torch.float64, device=like.device)
         return {"mprt": like.nanmean(dim=1), "mprt_last": like[:, -1], "mprt.curve": Curve(x, whole)}
@@ -157,14 +158,11 @@ def _reset(layer: nn.Module) -> Callable[[], None] | None:
     return found if callable(found) else None
 
 
-def _similarity(one: Tensor, other: Tensor, absolute: bool) -> Tensor:
-    first, second = (levels(side.abs() if absolute else side) for side in (one, other))
-    return spearman(first, second)
-
-
-def _flat(maps: Tensor) -> Tensor:
-    level = levels(maps)
-    return (level == level[:, :1]).all(dim=1)
+def _levels(explanation: Explanation, absolute: bool) -> tuple[Tensor, Tensor]:
+    """Return the levels [B,n] of maps, or of their absolute values, and [B] bool: which maps are the same everywhere."""
+    level = levels(explanation.attribution)
+    low, high = level.aminmax(dim=1)
+    return level.abs() if absolute else level, low == high
 
 
 def _histogram_entropy(maps: Tensor) -> Tensor:
