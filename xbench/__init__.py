@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xbench.api import run
+    from xbench.own_maps import evaluate
+    from xbench.own_model import explain
     from xbench.results import Run
     from xbench.results import open_run as open
 
@@ -13,11 +15,13 @@ __version__ = "0.1.0"
 # What each name stands for, imported when it is first asked for: `import xbench` is quick and without torch.
 _FACE = {
     "Run": "xbench.results:Run",
+    "evaluate": "xbench.own_maps:evaluate",
+    "explain": "xbench.own_model:explain",
     "open": "xbench.results:open_run",
     "run": "xbench.api:run",
 }
 
-__all__ = ["Run", "open", "run"]
+__all__ = ["Run", "evaluate", "explain", "open", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -130,6 +130,8 @@ class Run:
         The score that its tables are ordered by.
     outcome
         What was done just now; None of a run that was opened.
+    keep
+        Whatever must live as long as the folder is read.
 
     Attributes
     ----------
@@ -137,10 +139,12 @@ class Run:
         Its tables.
     """
 
-    def __init__(self, folder: Path, keys: Sequence[str], primary: str, outcome: Outcome | None = None) -> None:
+    def __init__(
+        self, folder: Path, keys: Sequence[str], primary: str, outcome: Outcome | None = None, keep: object = None
+    ) -> None:
         self.folder, self.keys, self.primary = folder, tuple(keys), primary
         self.boards: list[Board] = read_boards([Store(folder)], self.keys)
-        self._outcome = outcome
+        self._outcome, self._keep = outcome, keep
 
     @classmethod
     def load(cls, folder: str | Path) -> "Run":

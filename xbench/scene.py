@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import xbench.perturb as perturb
+from xbench.errors import Unsupported
 from xbench.models import Model
 from xbench.seeds import uniform
 from xbench.tensors import Batch, Explanation
@@ -179,7 +180,7 @@ class Scene:
     def rebind(self, model: Model) -> Explain:
         """Return the explainer built on another model; it explains batches as the scene's own were explained."""
         if self._rebind is None:
-            raise ValueError("there is no explainer to ask again, only its maps")
+            raise Unsupported("there is no explainer to ask again, only its maps")
         return self._rebind(model)
 
     @cached_property
