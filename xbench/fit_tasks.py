@@ -13,7 +13,7 @@ from xbench.errors import XbenchError
 from xbench.store import Json, content_key
 
 # Raised whenever the harness's own part in a number changes: choice of targets, mean colour, what is stored (columns.py).
-CONTENT_SCHEMA = 2
+CONTENT_SCHEMA = 3
 
 ORACLE_SEED = 1_000_003
 """What is added to a fit seed for the classifier that is trained independently of the one explained."""
