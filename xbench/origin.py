@@ -78,7 +78,7 @@ def _origin(installed: Distribution) -> dict[str, Any]:
         origin["source"] = "a local folder"  # where it lay is nobody's business
         if commit := _git(folder, "rev-parse", "HEAD"):
             origin["commit"] = commit
-            origin["dirty"] = _git(folder, "status", "--porcelain", "--untracked-files=no") != ""
+            origin["dirty"] = _git(folder, "status", "--porcelain") != ""
     return origin
 
 
