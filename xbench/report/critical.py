@@ -41,7 +41,7 @@ class Name:
     line: int
 
 
-def draw_critical(rankings: Sequence[Ranking], path: Path) -> None:
+def draw_critical(rankings: Sequence[Ranking], path: Path, axis: float = _AXIS) -> None:
     """Draw the rankings below each other, as Demsar (JMLR 2006) draws them, with the best at the left.
 
     Controls are grey. The same rankings give the same bytes.
@@ -52,6 +52,8 @@ def draw_critical(rankings: Sequence[Ranking], path: Path) -> None:
         At least one.
     path
         The file to write; svg, pdf or png by its suffix.
+    axis
+        How long the axis is; inches.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def draw_critical(rankings: Sequence[Ranking], path: Path) -> None:
     """
     kind = path.suffix.lower().removeprefix(".")
     with style.context(["default", _STYLE]):
-        figure = critical_figure(rankings)
+        figure = critical_figure(rankings, axis)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=kind, dpi=200, metadata=_METADATA[kind])
     write_atomic(path, buffer.getvalue())
@@ -91,7 +93,7 @@ def bars_of(ranking: Ranking) -> list[tuple[float, float, int]]:
     return bars
 
 
-def critical_figure(rankings: Sequence[Ranking]) -> Figure:
+def critical_figure(rankings: Sequence[Ranking], axis: float = _AXIS) -> Figure:
     """Return the picture, as wide as the longest names need it."""
     sides = [
         [_width(name) for each in rankings for name in names_of(each) if name.left is left] for left in (True, False)
@@ -99,14 +101,14 @@ def critical_figure(rankings: Sequence[Ranking]) -> Figure:
     left, right = (_EDGE + max(side) + _GAP + _STUB for side in sides)
     texts = [_texts(each) for each in rankings]
     lines = [line for each, some in zip(rankings, texts, strict=True) for line in (*some, _note(each))]
-    wide = max(left + _AXIS + right, *(2 * _EDGE + _size(line, 7.5) for line in lines))
+    wide = max(left + axis + right, *(2 * _EDGE + _size(line, 7.5) for line in lines))
     highs = [_height(each, len(some)) for each, some in zip(rankings, texts, strict=True)]
     figure = Figure(figsize=(wide, sum(highs)), facecolor="white")
     canvas = figure.add_axes((0, 0, 1, 1), xlim=(0, wide), ylim=(sum(highs), 0))
     canvas.set_axis_off()
     top = 0.0
     for each, some, high in zip(rankings, texts, highs, strict=True):
-        _draw(canvas, each, some, top, left, left + _AXIS)
+        _draw(canvas, each, some, top, left, left + axis)
         top += high
     return figure
 

@@ -63,7 +63,7 @@ def gather(cells: Sequence[Json], manifests: Sequence[Json]) -> References:
     known: dict[tuple[str, str], Json] = {}
     for manifest in manifests:
         for fact in manifest.get("components") or []:
-            known.setdefault((str(fact["kind"]), str(fact["id"])), fact)
+            known.setdefault((str(fact.get("kind")), str(fact.get("id"))), fact)
     if not wanted.keys() <= known.keys():
         registry = discover()
         for kind, name in wanted.keys() - known.keys():

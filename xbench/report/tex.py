@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from xbench.report.latex import escape
-from xbench.report.prose import Name, Prose, latex_prose, series
+from xbench.report.prose import Name, Prose, latex_prose
 from xbench.report.sheets import Entry, Line, Sheet, head
 from xbench.stats import LEVEL, RESAMPLES
 
 Intervals = Literal["pm", "range"]
 
-_LINES = 44
+_LINES, _TURNED = 44, 4
 _ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
 
 DOCUMENT = r"""\documentclass[10pt]{article}
@@ -23,6 +23,12 @@ DOCUMENT = r"""\documentclass[10pt]{article}
 \ifdefined\pdfsuppressptexinfo\pdfsuppressptexinfo-1\fi
 \ifdefined\pdfinfoomitdate\pdfinfoomitdate1\fi
 \emergencystretch 3em
+\renewcommand{\topfraction}{.95}
+\renewcommand{\bottomfraction}{.95}
+\renewcommand{\textfraction}{.05}
+\renewcommand{\floatpagefraction}{.85}
+\setcounter{topnumber}{4}
+\setcounter{totalnumber}{6}
 \begin{document}
 \section*{<title>}
 \input{methods}
@@ -54,20 +60,55 @@ def tables(sheets: Sequence[Sheet], intervals: Intervals = "pm") -> str:
 
 
 def _floats(sheet: Sheet, intervals: Intervals) -> Iterator[str]:
+    if is_turned(sheet):
+        yield _float(sheet, _turned(sheet, intervals), caption(sheet, intervals), sheet.notes)
+        return
     high = len(sheet.lines) + len(sheet.controls) + 6
     at_once = max(1, _LINES // high)
     for start in range(0, len(sheet.panels), at_once):
         panels = sheet.panels[start : start + at_once]
         inner = "\n\n\\medskip\n".join(_tabular(sheet, first, last, intervals) for first, last in panels)
-        told = latex_prose(caption(sheet, intervals, continued=start > 0))
-        notes = "".join(
-            f"\n\\par\\smallskip\\parbox{{\\linewidth}}{{\\scriptsize\\raggedright {escape(note)}}}"
-            for note in (sheet.notes if start + at_once >= len(sheet.panels) else ())
+        last_one = start + at_once >= len(sheet.panels)
+        told = caption(sheet, intervals, continued=start > 0)
+        yield _float(sheet, inner, told, sheet.notes if last_one else (), again=start > 0)
+
+
+def _float(sheet: Sheet, inner: str, told: Prose, notes: Sequence[str], again: bool = False) -> str:
+    """Return a table environment; ``again`` where it goes on with the one before."""
+    below = "\\par\n".join(map(escape, notes))
+    below = f"\n\\par\\smallskip\n\\parbox{{\\linewidth}}{{\\scriptsize\\raggedright\n{below}\\par}}" if notes else ""
+    return (
+        "\\begin{table}[htbp]\n\\setlength{\\abovecaptionskip}{0pt}\n\\setlength{\\belowcaptionskip}{6pt}\n"
+        + "\\addtocounter{table}{-1}\n" * again
+        + f"\\caption{{{latex_prose(told)}}}\n\\centering\n\\footnotesize\n\\setlength{{\\tabcolsep}}{{3pt}}\n"
+        f"{inner}{below}\n\\end{{table}}"
+    )
+
+
+def _turned(sheet: Sheet, intervals: Intervals) -> str:
+    """Return a table of few explainers and many scores: a column an explainer."""
+    lines = [*sheet.lines, *sheet.controls]
+    heads = []
+    for place, line in enumerate(lines):
+        package, sign, name = line.name.partition("/")
+        marks = r"\,\ddag" * line.doubted + r"\,\dag" * (place >= len(sheet.lines))
+        heads.append(
+            (escape(package + sign), escape(name, breaks=True) + marks) if sign else ("", escape(package) + marks)
         )
-        yield (
-            f"\\begin{{table}}[htbp]\n\\caption{{{told}}}\n\\centering\n\\footnotesize\n\\setlength{{\\tabcolsep}}{{3pt}}\n"
-            f"{inner}{notes}\n\\end{{table}}"
+    some = any(value is not None for value in sheet.chance)
+    rows = [" & ".join(["", *(top for top, _ in heads), *([""] if some else [])]) + r" \\"]
+    rows.append(" & ".join(["score", *(low for _, low in heads), *([r"\emph{chance}"] if some else [])]) + r" \\")
+    rows.append(r"\midrule")
+    for place, (name, higher) in enumerate(sheet.columns):
+        cells = [_entry(line.entries[place], intervals) for line in lines]
+        value = sheet.chance[place]
+        cells += ["" if value is None else f"${number(value)}$"] if some else []
+        rows.append(
+            " & ".join([r"\relax " + escape(name) + (" " + _ARROWS[higher]) * (higher is not None), *cells]) + r" \\"
         )
+    columns = "r" * (len(lines) + some)
+    parts = [f"\\begin{{tabular}}{{@{{}}l{columns}@{{}}}}", r"\toprule", *rows, r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(parts)
 
 
 def _tabular(sheet: Sheet, first: int, last: int, intervals: Intervals) -> str:
@@ -115,9 +156,15 @@ def _entry(entry: Entry, intervals: Intervals) -> str:
     return f"${shown}\\,{{\\scriptstyle[{number(entry.low)},\\,{number(entry.high)}]}}$"
 
 
+def is_turned(sheet: Sheet) -> bool:
+    """Say whether explainers are columns, for they are few and the scores too many for a page."""
+    return len(sheet.panels) > 1 and len(sheet.lines) + len(sheet.controls) <= _TURNED
+
+
 def number(value: float) -> str:
     """Return a number with three decimals, a large one with fewer."""
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}" if abs(value) < 1e5 else f"{value:.3g}"
+    shown = f"{value:.3f}" if abs(value) < 100 else f"{value:.1f}" if abs(value) < 1e5 else f"{value:.3g}"
+    return "0.000" if shown == "-0.000" else shown
 
 
 def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Prose:
@@ -125,21 +172,26 @@ def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Pros
     data = f"n = {sheet.n} samples"
     data += f" of {sheet.n_groups} groups" if sheet.n_groups not in (0, sheet.n) else ""
     data += f", {sheet.seeds} seeds" if sheet.seeds > 1 else ", one seed"
-    families = series([[Name(family)] for family in sheet.families])
+    families = " and ".join(sheet.families)
+    families = families[:1].upper() + families[1:]
     if continued:
-        return ["Continued: ", *families, " scores of explanations of ", Name(sheet.model), "."]
+        return [f"(continued) {families}: explanations of ", Name(sheet.model), "."]
     level = f"{LEVEL:.0%}".replace("%", " %")
-    what = f"half the width of the {level} interval" if intervals == "pm" else f"{level} interval"
+    spread = f"half the width of the {level} interval" if intervals == "pm" else f"{level} interval"
     drawn = "groups" if sheet.n_groups != sheet.n else "samples"
-    ranked = any(line.rank for line in sheet.lines)
     told: list[str | Name] = [
-        " scores of explanations of ", Name(sheet.model), f" ({sheet.board}; {data}): mean and {what} from {RESAMPLES:,} ",
-        f"bootstrap resamples of {drawn}{' and seeds' if sheet.seeds > 1 else ''}. Ordered by ", Name(sheet.lead),
+        f"{families}: explanations of ", Name(sheet.model), f" ({sheet.board}; {data}). Mean and {spread} from ",
+        f"{RESAMPLES:,} bootstrap resamples of {drawn}{' and seeds' if sheet.seeds > 1 else ''}. Ordered by ",
+        Name(sheet.lead),
     ]  # fmt: skip
-    if ranked:
+    what = ["ranks"] if any(line.rank for line in sheet.lines) and not is_turned(sheet) else []
+    if any(entry.best for line in sheet.lines for entry in line.entries):
+        what += ["bold for the best and all that cannot be told from it"]
+    if what:
         told += [
-            "; ranks, and bold for the best and all that cannot be told from it, by paired bootstrap intervals of the "
+            f"; {', and '.join(what)}, by paired bootstrap intervals of the differences ({level}, not corrected for "
         ]
-        told += [f"differences ({level}, not corrected for the number of comparisons), controls left out"]
-    told += [". Below the line: controls." if sheet.controls and sheet.lines else "."]
-    return [*families, *told]
+        told += ["the number of comparisons), controls left out"]
+    below = ". Daggers: controls." if is_turned(sheet) else ". Below the line: controls."
+    told += [below if sheet.controls and sheet.lines else "."]
+    return told
