@@ -48,8 +48,20 @@ def xbench_metrics():
         ("raise RuntimeError('broken at import')", "RuntimeError: broken at import"),
         ("import sys; sys.exit(3)", "SystemExit: 3"),
         ("import not_a_module", "ModuleNotFoundError"),
-        (GOOD.replace("xbench_explainers", "xbench_explainer"), "unknown hook 'xbench_explainer'"),
-        (GOOD.replace("()", "(extra)", 1), "extra"),
+        (
+            GOOD.replace("xbench_explainers", "xbench_explainer"),
+            "'xbench_explainer'; did you mean 'xbench_explainers'?",
+        ),
+        (GOOD.replace("()", "(extra)", 1), "takes extra; hooks take nothing: def xbench_explainers():"),
+        (GOOD.replace("@hookimpl\n", ""), "'xbench_explainers' is not marked; write @hookimpl above it"),
+        (GOOD.replace("xbench_explainers", "explainers"), "it has no hook; define one of xbench_explainers"),
+        (
+            GOOD.replace("return [", "return iter([").replace(")]", ")])"),
+            "returned a list_iterator; a list of ExplainerSpecs",
+        ),
+        (GOOD.replace("version=1", "version='1'"), "version '1' of explainer 'one' must be a whole number"),
+        (GOOD.replace("version=1", "version=1, params={'a': [1]}"), "parameter a of explainer 'one' is a list"),
+        (GOOD.replace("version=1", "version=1, choices={'a': (1,)}"), "choices for a; its parameters are none"),
         (GOOD.replace('"one"', '"One!"'), "lower-case"),
         (GOOD.replace('"x:y"', '"x"'), "module:attr"),
         (GOOD.replace("ExplainerSpec(", "dict("), "ExplainerSpec is needed"),
@@ -65,6 +77,27 @@ def test_a_broken_plugin_is_named_and_skipped(tmp_path, monkeypatch, text, probl
     assert problem in broken.problem
     assert "cam/gradcam" in registry.explainers
     assert not any(name.startswith("bad_plugin") for name in registry.explainers)
+
+
+def test_only_the_plugins_asked_for_are_loaded_and_a_name_that_fits_none_is_told(tmp_path, monkeypatch):
+    bad = write(tmp_path, monkeypatch, "explodes", "raise RuntimeError('loaded all the same')")
+    monkeypatch.setenv("XBENCH_PLUGINS", "cam, xbench_controls,gradint")
+    registry = discover([*points(), bad])
+    assert {name.partition("/")[0] for name in registry.explainers} == {"cam", "controls"}
+    assert registry.suites
+    assert registry.executors
+    assert registry.metrics
+    (told,) = [plugin for plugin in registry.plugins if plugin.problem]
+    assert told.name == "gradint"
+    assert "did you mean 'gradients'?" in told.problem
+    monkeypatch.setenv("XBENCH_PLUGINS", "")
+    assert not discover([*points(), bad]).explainers
+
+
+def test_a_plugin_says_where_it_lies_and_what_it_has():
+    (cam,) = [plugin for plugin in discover().plugins if plugin.name == "cam"]
+    assert cam.path.endswith("__init__.py")
+    assert dict(cam.components)["explainer"] == len([name for name in discover().explainers if name.startswith("cam/")])
 
 
 def test_one_id_defined_twice_disables_both_and_names_both(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """``xbench list``: what is installed."""
 
 import argparse
+from collections.abc import Sequence
 
 from xbench.errors import XbenchError
 from xbench.plugins import Registry, discover
@@ -24,8 +25,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     registry = discover()
     if arguments.kind == "plugins":
-        rows = [[p.name, p.module, f"{p.distribution} {p.version}", p.problem or "works"] for p in registry.plugins]
-        simple_table(["name", "module", "distribution", "state"], rows)
+        names = matching(arguments.pattern, {p.name: p for p in registry.plugins})
+        rows = [
+            [p.name, p.module, f"{p.distribution} {p.version}", p.problem or _counted(p.components), p.path]
+            for p in registry.plugins
+            if p.name in names
+        ]
+        simple_table(["name", "module", "distribution", "components, or why it does not work", "file"], rows)
+        for reason in registry.disabled.values():
+            print(f"disabled: {reason}")
         return 0
     kind = arguments.kind.removesuffix("s") if arguments.kind != "metrics" else "metric"
     found = registry.of_kind(kind)
@@ -45,6 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
         if of_kind == kind:
             print(f"disabled: {reason}")
     return 0
+
+
+def _counted(components: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{count} {kind}{'s' * (count > 1)}" for kind, count in components) or "none"
 
 
 def _params(spec: Spec) -> str:
