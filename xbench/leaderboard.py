@@ -104,10 +104,14 @@ class Measured:
 
 def read_boards(stores: Sequence[Records], keys: Iterable[str] | None = None) -> list[Board]:
     """Return one board for each group of comparable records in the folders, or for the cells named."""
+    return ranked_boards(read_measured(stores, keys))
+
+
+def ranked_boards(measured: Iterable[tuple[str, str, list[Measured]]]) -> list[Board]:
+    """Return the boards of what `read_measured` yields."""
     boards = []
-    for title, suite, measured in read_measured(stores, keys):
-        rows = tuple(replace(row, board=title) for row in _ranked(measured))
-        boards.append(Board(title, suite, rows))
+    for title, suite, rows in measured:
+        boards.append(Board(title, suite, tuple(replace(row, board=title) for row in _ranked(rows))))
     return boards
 
 

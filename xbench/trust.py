@@ -82,7 +82,12 @@ def trust(
     XbenchError
         The truth was not measured, ranks nobody, or was measured of fewer than four explainers that are no controls.
     """
-    boards = [(board, measured) for board, _, measured in read_measured(stores, keys)]
+    return trust_of(list(read_measured(stores, keys)), truth, primary)
+
+
+def trust_of(found: Sequence[tuple[str, str, list[Measured]]], truth: str = "", primary: str = "") -> list[Trust]:
+    """Return what `trust` does, of what `read_measured` yields."""
+    boards = [(board, measured) for board, _, measured in found]
     rows = [each.row for _, measured in boards for each in measured]
     known = list(dict.fromkeys(row.metric for row in rows if row.explainer and row.higher_is_better is not None))
     if not truth:
@@ -93,7 +98,7 @@ def trust(
     if truth not in known:
         hint = did_you_mean(truth, known) or f"; there are {', '.join(known)}"
         raise XbenchError(f"{truth!r} orders no explainers here{hint}")
-    found = []
+    made = []
     for board, measured in boards:
         for model in dict.fromkeys(each.row.model for each in measured):
             columns = _columns([each for each in measured if each.row.model == model])
@@ -102,12 +107,12 @@ def trust(
                 enough = [pair for pair in pairs if pair.explainers >= FEWEST]
                 own = [_led(pair, truth) for pair in enough if truth in (pair.one, pair.other)]
                 own.sort(key=lambda pair: -np.nan_to_num(pair.rho, nan=-2.0))
-                found.append(Trust(board, model, truth, own, [p for p in enough if truth not in (p.one, p.other)]))
-    if not found:
+                made.append(Trust(board, model, truth, own, [p for p in enough if truth not in (p.one, p.other)]))
+    if not made:
         raise XbenchError(
             f"{truth!r} was measured of fewer than {FEWEST} explainers that are no controls; no order to compare"
         )
-    return found
+    return made
 
 
 Columns = dict[str, dict[str, tuple[float, Array]]]

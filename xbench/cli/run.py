@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.api import execute, missing_fits
     from xbench.cli.progress import Progress
     from xbench.cli.tables import print_boards, say
-    from xbench.leaderboard import read_boards
+    from xbench.leaderboard import ranked_boards, read_measured
     from xbench.plan import make_plan
     from xbench.report import draw_pictures, write_counts
     from xbench.report.html import write_report
@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     with Progress(plan, store, missing_fits(plan, store), quiet=arguments.quiet, verbose=arguments.verbose) as progress:
         outcome = execute(plan, registry, progress.hear)
     keys = [cell.key for cell in plan.cells]
-    boards = read_boards([store], keys)
+    measured = list(read_measured([store], keys))
+    boards = ranked_boards(measured)
     paths = write_tables(boards, config.out / "leaderboard", config.primary)
     folder = config.out / "leaderboard"
     results = read_results(store, keys)
@@ -87,5 +88,5 @@ def run(arguments: argparse.Namespace) -> int:
     where = ", ".join(path.name for path in [*paths, *counted, *pictures])
     say("{} in {:.0f} s; {}/ holds {}", done, time.monotonic() - start, paths[0].parent, where)
     # Last: whatever goes wrong here, the numbers and tables are written and told.
-    say("report: {}", write_report(config.out))
+    say("report: {}", write_report(config.out, measured=measured))
     return 1 if outcome.failures else 0

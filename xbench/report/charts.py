@@ -1,7 +1,7 @@
 """Curves and quality against cost as geometry for inline SVG: the page's own type and colours, no names that need escaping."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from xbench.report.ranking import Section
 from xbench.store import Store
 
 WIDE, HIGH = 620, 300
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 26, 40
 _SHOWN = 5
 """How many explainers' curves are drawn at first; the others wait for a click."""
 
@@ -55,6 +55,15 @@ class CurveChart:
 
 
 @dataclass(frozen=True)
+class Label:
+    """Where a name stands: ``anchor`` as SVG calls it."""
+
+    x: float
+    y: float
+    anchor: str
+
+
+@dataclass(frozen=True)
 class Dot:
     """An explainer's cost and quality; ``front`` where nothing is both cheaper and better."""
 
@@ -64,8 +73,7 @@ class Dot:
     front: bool
     control: bool
     title: str
-    label_left: bool
-    label_y: float
+    label: Label | None
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,11 @@ def curve_charts(store: Store, keys: Sequence[str], found: Sequence[Section]) ->
     from xbench.curves import curve_frame  # it needs pandas, which takes half a second to import
 
     frame = curve_frame(store, keys)
+    places: dict[str, int] = {}
+    for each in found:
+        for table in each.tables:
+            for column in table.columns:
+                places.setdefault(column.metric, len(places))
     charts = []
     for (model, metric), part in frame.groupby(["model", "metric"], observed=True, sort=True):
         section = next((one for one in found if one.model.partition("#")[0] == model), None)
@@ -103,7 +116,7 @@ def curve_charts(store: Store, keys: Sequence[str], found: Sequence[Section]) ->
         if names:
             controls = {name for name in names if order[name].control}
             charts.append(_chart(str(metric), str(model), names, made, controls))
-    return charts
+    return sorted(charts, key=lambda chart: (chart.model, places.get(chart.metric, len(places))))
 
 
 @dataclass(frozen=True)
@@ -122,17 +135,20 @@ def _pooled(seeds: Sequence[NDArray[np.float64]]) -> _Mean:
 
 
 def _chart(metric: str, model: str, names: list[str], made: dict[str, _Mean], controls: set[str]) -> CurveChart:
-    known = [
-        np.concatenate([one.mean - np.nan_to_num(one.half), one.mean + np.nan_to_num(one.half)])
-        for one in made.values()
-    ]
-    values = np.concatenate(known)
+    ends = [one.mean + sign * np.nan_to_num(one.half) for one in made.values() for sign in (-1, 1)]
+    values = np.concatenate(ends)
     values = values[np.isfinite(values)]
-    low, high = (min(0.0, float(values.min())), max(1.0, float(values.max()))) if len(values) else (0.0, 1.0)
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    pad = (high - low) * 0.03 or 0.05
+    low, high = low - pad, high + pad
     methods = [name for name in names if name not in controls]
     at_first = {*methods[:_SHOWN], *[name for name in names if name.endswith(("/random", "/oracle"))]}
     curves = []
-    for place, name in enumerate(names):
+    # Colours and dashes are dealt to methods first, so that those shown at first differ by colour; controls are grey.
+    dealt = {
+        name: place for group in (methods, [*controls]) for place, name in enumerate(n for n in names if n in group)
+    }
+    for name in names:
         one = made[name]
         xs = LEFT + one.share * (WIDE - LEFT - RIGHT)
         finite = np.isfinite(one.mean)
@@ -148,7 +164,7 @@ def _chart(metric: str, model: str, names: list[str], made: dict[str, _Mean], co
                     _height((one.mean - one.half)[banded], low, high),
                     _height((one.mean + one.half)[banded], low, high),
                 ),
-                style=place % (COLOURS * DASHES),
+                style=dealt[name] * (COLOURS if name in controls else 1) % (COLOURS * DASHES),
                 shown=name in at_first,
                 control=name in controls,
                 area=f"{area:.3f}",
@@ -220,17 +236,21 @@ def _pareto(section: Section, metric: str, up: bool, scored: Sequence[tuple[str,
         for name, control, cost, row in scored
         if not control and not any(_beats(other, (name, control, cost, row), up) for other in scored if not other[1])
     }
-    dots: list[Dot] = []
-    taken: list[float] = []
-    for name, control, cost, row in sorted(scored, key=lambda one: (one[2], one[0])):
-        x, y = across(cost), float(_height(np.array(row.mean), low, high))
-        text = f"{name}: {metric} {row.mean:.3f}, {cost:.2g} s an image"
-        at = y
-        if name in best:
-            while any(abs(at - other) < 13 for other in taken):
-                at -= 13
-            taken.append(at)
-        dots.append(Dot(name, round(x, 1), round(y, 1), name in best, control, text, x > WIDE * 0.6, round(at, 1)))
+    places = [(across(cost), float(_height(np.array(row.mean), low, high))) for _, _, cost, row in scored]
+    labels = _labels({name: place for (name, *_), place in zip(scored, places, strict=True) if name in best}, places)
+    dots = [
+        Dot(
+            name,
+            round(x, 1),
+            round(y, 1),
+            name in best,
+            control,
+            f"{name}: {metric} {row.mean:.3f}, {cost:.2g} s an image",
+            labels.get(name),
+        )
+        for (name, control, cost, row), (x, y) in zip(scored, places, strict=True)
+    ]
+    dots.sort(key=lambda dot: (dot.x, dot.name))
     steps = [dot for dot in dots if dot.front]
     front = "".join(
         f"{'M' if not k else f'H{dot.x}V'}{f'{dot.x} ' if not k else ''}{dot.y}" for k, dot in enumerate(steps)
@@ -246,6 +266,41 @@ def _pareto(section: Section, metric: str, up: bool, scored: Sequence[tuple[str,
         dots,
         front,
     )
+
+
+_LETTER, _LINE = 6.1, 13.0
+"""A letter's width and a line's height, near enough to keep names apart."""
+
+
+def _labels(named: Mapping[str, tuple[float, float]], dots: Sequence[tuple[float, float]]) -> dict[str, Label]:
+    """Place each name beside its dot where it covers least: no other name, then as few dots as can be."""
+    taken: list[tuple[float, float, float, float]] = []
+    made = {}
+    for name, (x, y) in sorted(named.items(), key=lambda one: one[1]):
+        wide = len(name) * _LETTER
+        options = [
+            (dx, dy, anchor)
+            for dy in (-10, 18, 4, -24, 32, -38, 46, -52, 60)
+            for dx, anchor in ((0, "middle"), (8, "start"), (-8, "end"))
+            if not (dy == 4 and anchor == "middle")
+        ]
+
+        def box(option: tuple[int, int, str], x: float = x, y: float = y, wide: float = wide) -> tuple[float, ...]:
+            left = x + option[0] - {"start": 0.0, "middle": wide / 2, "end": wide}[option[2]]
+            return left, left + wide, y + option[1] - _LINE + 3, y + option[1] + 3
+
+        def cost(option: tuple[int, int, str]) -> float:
+            left, right, top, bottom = box(option)
+            out = left < LEFT or right > WIDE or top < 0 or bottom > HIGH - BOTTOM
+            names = sum(left < r and right > m and top < b and bottom > t for m, r, t, b in taken)
+            covered = sum(left - 4 < dx < right + 4 and top - 3 < dy < bottom + 3 for dx, dy in dots)
+            return 1000 * out + 100 * names + 10 * covered + abs(option[1]) / 10
+
+        best = min(options, key=cost)
+        left, right, top, bottom = box(best)
+        taken.append((left, right, top, bottom))
+        made[name] = Label(round(x + best[0], 1), round(y + best[1], 1), best[2])
+    return made
 
 
 def _beats(one: tuple[str, bool, float, Row], other: tuple[str, bool, float, Row], up: bool) -> bool:

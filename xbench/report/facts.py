@@ -1,5 +1,6 @@
 """What a report says beside numbers and maps: translations counted, scores that agree, what failed, what defines the run."""
 
+import contextlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from xbench.errors import XbenchError
+from xbench.leaderboard import Measured
 from xbench.report.confusion import confusions
 from xbench.report.results import Result
 from xbench.report.translations import heading, translated
-from xbench.store import Json, Store
-from xbench.trust import Agreement, Trust, trust
+from xbench.store import Json
+from xbench.trust import Agreement, Trust, trust_of
 
 _CLASSES = 20
 """Of how many classes a matrix is still drawn."""
@@ -118,16 +120,13 @@ def translations(results: Sequence[Result]) -> list[Translation]:
     return sorted(found, key=lambda one: one.control)
 
 
-def agreements(store: Store, keys: Sequence[str], primary: str) -> tuple[list[Agreements], str]:
-    """Return how far scores agree, and why nothing is known where nothing is."""
-    reason = ""
+def agreements(measured: Sequence[tuple[str, str, list[Measured]]], primary: str) -> list[Agreements]:
+    """Return how far scores agree on every classifier; nothing where fewer than four explainers were measured."""
     # Without a score that knows the truth the primary one stands in: agreement is not trust, but worth a look.
     for truth in ("", primary):
-        try:
-            return [_agreements(one, known=not truth) for one in trust([store], truth, keys, primary)], ""
-        except XbenchError as error:
-            reason = reason or str(error)
-    return [], reason
+        with contextlib.suppress(XbenchError):
+            return [_agreements(one, known=not truth) for one in trust_of(measured, truth, primary)]
+    return []
 
 
 def _agreements(found: Trust, known: bool) -> Agreements:

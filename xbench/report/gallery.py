@@ -74,11 +74,17 @@ class Drawn:
     side: int
 
 
-def galleries(store: Store, results: Sequence[Result]) -> list[Drawn]:
-    """Return every classifier's gallery (first seed, no single epochs), all of them together within `BUDGET`."""
+def galleries(store: Store, results: Sequence[Result], order: Sequence[str]) -> list[Drawn]:
+    """Return every classifier's gallery (first seed, no single epochs), all of them together within `BUDGET`.
+
+    Explainers stand in the order given, controls after all others.
+    """
+    place = {name: number for number, name in enumerate(order)}
     found = []
     for model, cells in by_model(results).items():
-        if made := _gallery(store, model, [cell for cell in cells if "gallery/row" in cell.arrays]):
+        shown = [cell for cell in cells if "gallery/row" in cell.arrays]
+        shown.sort(key=lambda cell: (cell.control, place.get(cell.explainer or "", len(place))))
+        if made := _gallery(store, model, shown):
             found.append(made)
     kept = IMAGES
     while found:
@@ -133,7 +139,7 @@ def _columns(
     found: list[Picture] = []
     if "counterfactual" in pictures and any("gallery/counterfactual" in cell.arrays for cell in cells):
         truth = [pictures["counterfactual"].get(row) for row in rows]
-        found.append(Picture("truth", "exact counterfactual", False, None, truth, photo))
+        found.append(Picture("truth", "image", False, None, truth, photo))
         found.append(Picture("truth", "difference", False, None, _changes(truth, source), _difference))
     for number, cell in enumerate(cells):
         who, control = cell.explainer or "", cell.control

@@ -3,22 +3,27 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xbench.leaderboard import Board, read_boards
+from xbench.leaderboard import Board, Measured, ranked_boards, read_measured
 from xbench.manifest import run_folder
 from xbench.report.results import read_results
 from xbench.store import Store, write_atomic
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
+_JOINTS = "/_[=,"
+_PARTS = re.compile(f"([{re.escape(_JOINTS)}])")
+Group = tuple[str, str, list[Measured]]
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def write_report(folder: Path, *, costs: bool = True) -> Path:
+def write_report(folder: Path, *, costs: bool = True, measured: Sequence[Group] | None = None) -> Path:
     """Write ``report/index.html`` into a run's folder, made from its records alone; return its path.
 
     Parameters
@@ -28,6 +33,8 @@ def write_report(folder: Path, *, costs: bool = True) -> Path:
     costs
         Without them nothing is shown that was timed or measured of the machine's memory: the same records then give the
         same bytes wherever they were made.
+    measured
+        What `read_measured` yields of the run's cells, where it is at hand: intervals take most of a report's time.
 
     Raises
     ------
@@ -37,7 +44,7 @@ def write_report(folder: Path, *, costs: bool = True) -> Path:
         The disk or the permissions forbid it.
     """
     path = folder / "report" / "index.html"
-    write_atomic(path, _report(folder, costs).encode())
+    write_atomic(path, _report(folder, costs, measured).encode())
     return path
 
 
@@ -63,7 +70,7 @@ def leaderboard_page(
     return _render("leaderboard.html.j2", title=title, notes=list(notes), sections=found, paretos=paretos(rows, found))
 
 
-def _report(folder: Path, costs: bool) -> str:
+def _report(folder: Path, costs: bool, measured: Sequence[Group] | None) -> str:
     # Jinja, Pillow and pandas take most of a second to import: only who writes a report pays.
     from xbench.report import facts
     from xbench.report.charts import curve_charts, paretos
@@ -74,9 +81,11 @@ def _report(folder: Path, costs: bool) -> str:
     keys, primary, manifest = run_folder(folder)
     store = Store(folder)
     results = read_results(store, keys)
-    boards = read_boards([store], keys)
+    measured = list(read_measured([store], keys)) if measured is None else measured
+    boards = ranked_boards(measured)
     found = sections(boards, primary, costs)
-    agreeing, unknown = facts.agreements(store, keys, primary)
+    lines = [line for section in found for table in section.tables for line in table.lines]
+    ranked = list(dict.fromkeys(line.explainer.partition("#")[0] for line in lines))
     own = [result for result in results if result.explainer]
     return _render(
         "report.html.j2",
@@ -89,12 +98,11 @@ def _report(folder: Path, costs: bool) -> str:
         sections=found,
         paretos=paretos([row for board in boards for row in board.rows], found) if costs else [],
         charts=curve_charts(store, keys, found),
-        galleries=galleries(store, results),
+        galleries=galleries(store, results, ranked),
         grids=epoch_grids(store, results, primary),
         matrices=facts.matrices(results),
         translations=facts.translations(results),
-        agreements=agreeing,
-        no_agreement=unknown,
+        agreements=facts.agreements(measured, primary),
         failures=facts.failures(results),
         provenance=facts.provenance(manifest, results),
         costs=facts.costs(results, _json(folder / "cost.json")) if costs else [],
@@ -129,10 +137,21 @@ def _hash(text: str) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+    )
+    made.filters["breakable"] = _breakable
+    return made
+
+
+def _breakable(name: str) -> "Markup":
+    """Return a name that a narrow column may break where people would; what is copied from the page is the name itself."""
+    from markupsafe import Markup, escape
+
+    return Markup("").join(
+        escape(part) + Markup("<wbr>" if part in _JOINTS else "") for part in _PARTS.split(name) if part
     )
