@@ -10,6 +10,8 @@ from xbench.specs import MetricSpec, Spec
 
 _KINDS = ("explainers", "models", "datasets", "metrics", "suites", "executors", "plugins")
 
+_ROOM = 60
+
 
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
@@ -60,10 +62,13 @@ def _counted(components: Sequence[tuple[str, int]]) -> str:
 
 
 def _params(spec: Spec) -> str:
+    """Return the parameters with their defaults, as many as a line has room for; ``xbench show`` has them all."""
     marked = spec.sensitive_to if isinstance(spec, MetricSpec) else ()
-    return ", ".join(
+    parts = [
         f"{name}{'*' * (name in marked)}={'none' if value is None else value}" for name, value in spec.params.items()
-    )
+    ]
+    room = [part for place, part in enumerate(parts) if len(", ".join(parts[: place + 1])) <= _ROOM]
+    return ", ".join(room + ["..."] * (len(room) < len(parts)))
 
 
 def _metric_rows(spec: Spec) -> list[list[str]]:

@@ -2,9 +2,11 @@
 
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from xbench.tables import Pivot
 
 _PIPE_WIDTH = 180
+_LAST = 30
+"""The least room a last column needs for words."""
+_CONTROL = dict.fromkeys([*range(32), 127], "\N{REPLACEMENT CHARACTER}")  # what a terminal would obey
 
 
 def console(stderr: bool = False) -> Console:
@@ -75,8 +80,20 @@ def _unbounded(out: Console) -> ConsoleOptions:
 
 
 def simple_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under a header."""
-    table = Table(*header, header_style="bold", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    console().print(table)
+    """Print rows under a header; the last column wraps where it must, the others too where there is no room for it."""
+    out = console()
+    widths = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]
+    rest = out.width - sum(widths[:-1]) - 2 * len(widths[:-1])
+    if rest < min(_LAST, widths[-1]):
+        table = Table(*header, header_style="bold", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        out.print(table)
+        return
+    # Rich lays out a thousand rows in half a second; this takes none of it.
+    for number, row in enumerate([header, *rows]):
+        for part, last in enumerate(textwrap.wrap(row[-1], rest) or [""]):
+            cells = [*(row[:-1] if part == 0 else [""] * len(row[:-1])), last]
+            padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, widths, strict=True))
+            line = "  ".join(padded).rstrip().translate(_CONTROL)
+            print(line) if number or not out.is_terminal else out.print(Text(line, style="bold"))
