@@ -11,6 +11,9 @@ from xbench.seeds import normal
 
 Scores = dict[str, Tensor | Curve]
 
+_TOGETHER = 2**20
+"""Numbers that the copies of images imputed in one go hold, where there are several."""
+
 
 class Road:
     """What is left of a prediction while pixels are removed and imputed, without a fill's colour or edges to tell where.
@@ -91,13 +94,13 @@ class Road:
             chunk = slice(start, start + most)
             image, target, place = batch.image[chunk], batch.target[chunk], rank[chunk].view(-1, height, width)
             found = []
-            # Small chunks share a forward pass between shares; neighbours among them take about as many iterations.
-            for group in torch.tensor(counts, device=rank.device).split(max(1, most // len(image))):
+            # Several shares of small images are imputed in one go, before the passes take their memory from the caches.
+            for group in torch.tensor(counts, device=rank.device).split(max(1, _TOGETHER // image.numel())):
                 copies = len(group)
                 removed = (place < group.view(-1, 1, 1, 1)).flatten(0, 1)
                 filled = impute(_repeated(image, copies), removed)
                 filled.addcmul_(_repeated(noise[chunk], copies), removed[:, None].to(filled))
-                found.append(scene.model.logits(filled))
+                found += [scene.model.logits(part) for part in filled.split(most)]
             logits, targets = torch.cat(found), target.repeat(len(counts))
             hits.append((logits.argmax(dim=1) == targets).view(len(counts), -1))
             probs.append(scene.model.pick(logits, targets, "prob").view(len(counts), -1))
