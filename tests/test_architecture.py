@@ -11,7 +11,19 @@ HARNESS = ROOT / "xbench"
 # A module may import those on its own line and on the lines above it.
 LAYERS = [
     {"errors", "specs", "data", "wire"},
-    {"hookspecs", "seeds", "store", "manifest", "codehash", "refs", "events", "folder", "weights"},
+    {
+        "hookspecs",
+        "seeds",
+        "store",
+        "manifest",
+        "codehash",
+        "refs",
+        "events",
+        "folder",
+        "weights",
+        "stored_maps",
+        "map_writer",
+    },
     {"tensors", "plugins", "suites"},
     {"models", "components", "perturb", "imputation"},
     {"scene", "config", "checks", "fits", "devices"},

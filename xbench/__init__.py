@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xbench.api import run
+    from xbench.map_writer import write_maps
     from xbench.own_maps import evaluate
     from xbench.own_model import explain
     from xbench.results import Run
@@ -19,9 +20,10 @@ _FACE = {
     "explain": "xbench.own_model:explain",
     "open": "xbench.results:open_run",
     "run": "xbench.api:run",
+    "write_maps": "xbench.map_writer:write_maps",
 }
 
-__all__ = ["Run", "evaluate", "explain", "open", "run"]
+__all__ = ["Run", "evaluate", "explain", "open", "run", "write_maps"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xbench.codehash import code_hash
-from xbench.errors import did_you_mean
+from xbench.errors import XbenchError, did_you_mean
 from xbench.plugins import Registry
 from xbench.refs import Ref, is_pattern, matching, param_text, parse_ref, typed_params
-from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, ScoreSpec, Spec
+from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Polarity, ScoreSpec, Spec
+from xbench.stored_maps import StoredMaps, read_stored
 from xbench.weights import weights_sha256
 
 
@@ -57,6 +58,31 @@ class Component:
         tail = f"@{self.checkpoint}" if self.checkpoint is not None else ""
         return self.spec.id + param_text(self.spec, params) + tail
 
+    @property
+    def shown(self) -> str:
+        """What records and tables call it: as `text`, with the names of stored maps in place of their folders."""
+        params = {**self.params, "of": self.of.shown} if self.of else self.params
+        if stored := self.stored:
+            params = {**params, "maps": stored.name}
+        return replace(self, params=params, of=None).text if params != self.params else self.text
+
+    @property
+    def stored(self) -> StoredMaps | None:
+        """The maps that an explainer looks up, or None where it makes them. Raises XbenchError where they are not sound."""
+        return read_stored(str(self.params["maps"])) if getattr(self.spec, "stored", False) else None
+
+    @property
+    def innermost(self) -> "Component":
+        """Of a wrapper, what it wraps in the end."""
+        return self.of.innermost if self.of else self
+
+    @property
+    def polarity(self) -> Polarity:
+        """How the maps of an explainer are to be read: as those of the one that it wraps."""
+        inner = self.innermost
+        assert isinstance(inner.spec, ExplainerSpec)
+        return stored.polarity if (stored := inner.stored) else inner.spec.polarity
+
     def definition(self) -> dict[str, Any]:
         """Return what enters a content key: id, version, parameters and code."""
         value: dict[str, Any] = {
@@ -74,6 +100,10 @@ class Component:
         weights = self.params.get("weights")
         if isinstance(self.spec, ModelSpec) and isinstance(weights, str) and (sha256 := weights_sha256(weights)):
             value["weights"] = sha256
+        if stored := self.stored:
+            value["params"] = {name: param for name, param in value["params"].items() if name != "maps"}
+            value["maps"] = {"sha256": stored.digest, "name": stored.name, "citation": stored.citation}
+            value["polarity"] = stored.polarity
         if self.checkpoint is not None:
             value["checkpoint"] = self.checkpoint
         if self.of:
@@ -112,6 +142,8 @@ def resolve(
     if (ref.series or ref.checkpoint is not None) and not getattr(spec, "checkpoints", False):
         at = "*" if ref.series else ref.checkpoint
         mistakes.append(f"{text}: {kind} {ref.id!r} keeps no checkpoints; write it without @{at}")
+    if getattr(spec, "stored", False) and not faults:
+        mistakes += _unsound(spec, params.get("maps"))
     inner = None
     if getattr(spec, "wraps", False):
         wrapped = params.get("of")
@@ -130,7 +162,7 @@ def resolve(
 def expand(kind: str, texts: Sequence[object], registry: Registry, mistakes: list[str]) -> tuple[Component, ...]:
     """Return the components that a list of ids and patterns names, each once, in order.
 
-    A pattern leaves out wrappers, which cannot stand alone.
+    A pattern leaves out wrappers, which cannot stand alone, and stored maps, of which none are installed.
     """
     found: dict[str, Component] = {}
     for text in (str(written).strip() for written in texts):
@@ -144,13 +176,28 @@ def expand(kind: str, texts: Sequence[object], registry: Registry, mistakes: lis
                 found |= {each.text: each for each in _epochs(one, ref, mistakes)}
             continue
         installed = registry.of_kind(kind)
-        hits = [name for name in matching(ref.id, installed) if not getattr(installed[name], "wraps", False)]
+        hits = [name for name in matching(ref.id, installed) if not _wants_more(installed[name])]
         if not hits:
             mistakes.append(_absent(kind, ref.id, registry, "matches nothing that is installed"))
         for name in hits:
             if one := resolve(kind, name + text[len(ref.id) :], registry, mistakes):
                 found |= {each.text: each for each in _epochs(one, ref, mistakes)}
     return tuple(found.values())
+
+
+def _wants_more(spec: Spec) -> bool:
+    return getattr(spec, "wraps", False) or getattr(spec, "stored", False)
+
+
+def _unsound(spec: Spec, folder: object) -> Sequence[str]:
+    """Return what is wrong with the maps that a folder holds."""
+    if not folder:
+        return [f"say where the maps are: {spec.id}[maps=DIR] (xbench.write_maps makes such a folder)"]
+    try:
+        read_stored(str(folder))
+    except XbenchError as error:
+        return error.lines
+    return []
 
 
 def _epochs(one: Component, ref: Ref, mistakes: list[str]) -> list[Component]:

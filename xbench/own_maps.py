@@ -25,9 +25,9 @@ from xbench.metrics.cost import Meter
 from xbench.own_model import OWN_MODEL, Lent, Link, borrowed, checked_ids, checked_images, checked_targets
 from xbench.plugins import discover
 from xbench.results import Run
-from xbench.scene import Backdrop, Polarity, Scene
+from xbench.scene import Backdrop, Scene
 from xbench.scoring import Stage, evenly, mean_colour, one_line, score
-from xbench.specs import DatasetSpec, MetricSpec
+from xbench.specs import DatasetSpec, MetricSpec, Polarity
 from xbench.store import Json, Store, content_key, gallery_key, slice_size, write_atomic
 from xbench.tensors import Explanation, make_batch
 

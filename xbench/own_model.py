@@ -240,6 +240,10 @@ def _chosen(text: str, params: Mapping[str, Any]) -> Component:
     assert isinstance(component.spec, ExplainerSpec)
     if component.spec.fit:
         raise XbenchError(f"{component.spec.id} must be trained on a data set, which only a run does (xbench run)")
+    if component.innermost.stored:
+        raise XbenchError(
+            f"{component.spec.id} looks up maps of a data set's samples; xbench.evaluate scores arrays of maps"
+        )
     if "attribution" not in component.spec.gives:
         raise XbenchError(f"{component.spec.id} gives {' and '.join(component.spec.gives)}s, no attribution")
     return component

@@ -211,6 +211,10 @@ def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed:
         assert isinstance(explainer.spec, ExplainerSpec)
         gives, control = explainer.spec.gives, explainer.spec.control
         unsupported = unsupported or explainer_unmet(explainer, model_spec, data_spec, len(test.classes))
+        if stored := explainer.innermost.stored:
+            unsupported = unsupported or stored.unmet(
+                test.digest, model.text, seed, config.target, test.shape[1:], selection.ids
+            )
     metrics: list[Component] = []
     missing: dict[str, str] = {}
     for metric in config.metrics:
@@ -248,7 +252,7 @@ def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed:
         "model": {**model.definition(), "text": model.text},
         "model_fit": model_fit,
         "series": model.series_text,
-        "explainer": {**explainer.definition(), "text": explainer.text, "control": control} if explainer else None,
+        "explainer": {**explainer.definition(), "text": explainer.shown, "control": control} if explainer else None,
         "explainer_fit": explainer_fit,
         "oracle_fit": oracle_fit,
         "seed": seed,

@@ -12,11 +12,11 @@ import xbench.perturb as perturb
 from xbench.errors import Unsupported
 from xbench.models import Model
 from xbench.seeds import uniform
+from xbench.specs import Polarity as Polarity
 from xbench.tensors import Batch, Explanation
 
 Order = Literal["morf", "lerf"]
 Precision = Literal["float32", "bf16"]
-Polarity = Literal["signed", "positive", "non_contributing"]
 Explain = Callable[[Batch], Explanation]
 
 _KEPT_BYTES = 2**18

@@ -26,7 +26,7 @@ from xbench.metrics.cost import Meter
 from xbench.models import Model
 from xbench.plan import Job, Unit
 from xbench.scene import Backdrop, Explain, Scene
-from xbench.scoring import Stage, ask, build_explainer, clean_logits, evenly, mean_colour, one_line, polarity, score
+from xbench.scoring import Stage, ask, build_explainer, clean_logits, evenly, mean_colour, one_line, score
 from xbench.seeds import stable_int
 from xbench.specs import ExplainerSpec, ModelSpec
 from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
@@ -221,9 +221,12 @@ class Worker:
             explainer = self._explainers[job.key] if known else self._explainer(component, fit, model)
             return lambda batch: checked(ask(explainer, batch, job.key), batch)
 
+        if component.innermost.stored:  # nobody can be asked, and to look up takes no time worth telling
+            found = ask(self._explainers[job.key], backdrop.batch, job.key)
+            return Scene(backdrop, checked(found, backdrop.batch), component.polarity)
         with meter.explaining(len(backdrop.batch)):
             found = ask(self._explainers[job.key], backdrop.batch, job.key)
-        return Scene(backdrop, checked(found, backdrop.batch), polarity(component), rebind)
+        return Scene(backdrop, checked(found, backdrop.batch), component.polarity, rebind)
 
     def _explainer(self, component: Component, fit: str | None, model: Model) -> Callable[[Batch], object]:
         if not fit:
