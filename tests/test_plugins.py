@@ -62,6 +62,7 @@ def xbench_metrics():
         (GOOD.replace("version=1", "version='1'"), "version '1' of explainer 'one' must be a whole number"),
         (GOOD.replace("version=1", "version=1, params={'a': [1]}"), "parameter a of explainer 'one' is a list"),
         (GOOD.replace("version=1", "version=1, choices={'a': (1,)}"), "choices for a; its parameters are none"),
+        (GOOD.replace("version=1", "version=1, meanings={'a': 'b'}"), "meanings of a; its parameters are none"),
         (GOOD.replace('"one"', '"One!"'), "lower-case"),
         (GOOD.replace('"x:y"', '"x"'), "module:attr"),
         (GOOD.replace("ExplainerSpec(", "dict("), "ExplainerSpec is needed"),
@@ -98,6 +99,17 @@ def test_a_plugin_says_where_it_lies_and_what_it_has():
     (cam,) = [plugin for plugin in discover().plugins if plugin.name == "cam"]
     assert cam.path.endswith("__init__.py")
     assert dict(cam.components)["explainer"] == len([name for name in discover().explainers if name.startswith("cam/")])
+
+
+def test_every_parameter_of_a_first_party_component_has_a_meaning_of_one_clause():
+    registry = discover(points())
+    for kind in ("explainer", "model", "dataset", "metric", "executor"):
+        for spec in registry.of_kind(kind).values():
+            assert list(spec.params) == [name for name in spec.params if spec.meanings.get(name)], spec.id
+            for text in spec.meanings.values():
+                assert len(text) <= 100, text
+                assert not text.endswith("."), text
+                assert text.isprintable()
 
 
 def test_one_id_defined_twice_disables_both_and_names_both(tmp_path, monkeypatch):

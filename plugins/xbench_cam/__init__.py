@@ -4,6 +4,10 @@ from xbench.hookspecs import hookimpl
 from xbench.specs import ExplainerSpec
 
 _SCORE = ("logit", "prob")
+_MEANINGS = {
+    "score": "the target's score that is explained: its logit or its probability",
+    "layer": "dotted name of the module whose feature maps are taken; empty: the last that has any",
+}
 
 
 @hookimpl
@@ -16,6 +20,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_cam.gradcam:gradcam",
             params={"score": "logit", "layer": ""},
             choices={"score": _SCORE},
+            meanings=_MEANINGS,
             polarity="positive",
             needs=("gradients", "conv_layer"),
             summary="feature maps of a layer weighted by their mean gradient",
@@ -30,6 +35,10 @@ def xbench_explainers() -> list[ExplainerSpec]:
             version=1,
             factory="xbench_cam.gradcam:gradcam_pp",
             params={"layer": "", "normalise_alpha": False},
+            meanings={
+                "layer": _MEANINGS["layer"],
+                "normalise_alpha": "divide alpha by its sum over each feature map, as the authors' code does",
+            },
             polarity="positive",
             needs=("gradients", "conv_layer"),
             summary="Grad-CAM++: feature maps weighted by their positive gradients, the less the more they hold",
@@ -42,6 +51,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_cam.gradcam:layercam",
             params={"score": "logit", "layer": ""},
             choices={"score": _SCORE},
+            meanings=_MEANINGS,
             polarity="positive",
             needs=("gradients", "conv_layer"),
             summary="feature maps of a layer weighted place by place by their positive gradient",
@@ -54,6 +64,10 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_cam.scorecam:scorecam",
             params={"score": "logit", "layer": "", "variant": "cic"},
             choices={"score": _SCORE, "variant": ("cic", "softmax", "score")},
+            meanings={
+                **_MEANINGS,
+                "variant": "weight of a map: gain in score over black (cic), its softmax over maps, or the bare score",
+            },
             polarity="positive",
             needs=("conv_layer",),
             summary="feature maps weighted by the score of the image seen through each of them",
@@ -66,6 +80,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_cam.guided:guided_gradcam",
             params={"score": "logit", "layer": ""},
             choices={"score": _SCORE},
+            meanings=_MEANINGS,
             polarity="positive",
             needs=("gradients", "conv_layer"),
             summary="guided backpropagation times Grad-CAM",

@@ -135,7 +135,7 @@ def plus_plus_weight(activation: Tensor, gradient: Tensor, normalise_alpha: bool
     """Return Grad-CAM++'s weights [B,F,1,1] >= 0 of feature maps and gradients [B,F,h,w]; see `gradcam_pp`."""
     positive = gradient.clamp(min=0)
     below = positive.mul(activation.sum(dim=(2, 3), keepdim=True)).add_(2)
-    found = (positive / below).sum(dim=(2, 3), keepdim=True)
+    found = positive.div_(below).sum(dim=(2, 3), keepdim=True)
     if normalise_alpha:
         total = ((gradient > 0) / below).sum(dim=(2, 3), keepdim=True)
         found = torch.where(total > 0, found / total, 0)

@@ -22,7 +22,12 @@ def xbench_explainers() -> list[ExplainerSpec]:
     return [
         control("random", "independent uniform noise: what knowing nothing scores", stochastic=True, control="chance"),
         control("constant", "the same value everywhere; must be flagged blank"),
-        control("centre", "a Gaussian in the middle of the image: the photographer's prior", params={"sigma": 0.25}),
+        control(
+            "centre",
+            "a Gaussian in the middle of the image: the photographer's prior",
+            params={"sigma": 0.25},
+            meanings={"sigma": "standard deviation, as a share of the image's shorter side; above 0"},
+        ),
         control("sobel", "edge strength of the luminance: an explanation that never looks at the model"),
         control("intensity", "the luminance itself"),
         control("oracle", "the true mask: the best localisation there is", needs=("mask",), control="truth"),
@@ -38,6 +43,10 @@ def xbench_explainers() -> list[ExplainerSpec]:
             "blur",
             "another explainer's map, blurred: what smoothness alone does to its scores",
             params={"of": None, "sigma": 0.05},
+            meanings={
+                "of": "the explainer whose map is blurred, for example cam/gradcam",
+                "sigma": "standard deviation of the blur, as a share of the image's shorter side; above 0",
+            },
             wraps=True,
         ),
     ]

@@ -41,6 +41,7 @@ def xbench_models() -> list[ModelSpec]:
             fit=fit,
             params=_PARAMS,
             choices=_CHOICES,
+            meanings=_MEANINGS,
             wraps=True,
             summary="another classifier, trained so that nothing of the class is left where its own attention is erased",
             citation=_SOURCE,
@@ -53,6 +54,7 @@ def xbench_models() -> list[ModelSpec]:
             fit=fit,
             params={**_PARAMS, "omega_ext": 10.0},
             choices=_CHOICES,
+            meanings={**_MEANINGS, "omega_ext": "weight of the attention's squared distance from the mask; 0 or more"},
             wraps=True,
             summary="the same, and so that its attention is the mask where a sample has one",
             citation=_PAPER,
@@ -70,6 +72,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             version=1,
             factory="xbench_gain.explainer:attention",
             params={"sigma": 0.5, "omega": 10.0, "layer": ""},
+            meanings={name: _MEANINGS[name] for name in ("sigma", "omega", "layer")},
             polarity="positive",
             needs=("gradients", "conv_layer"),
             summary="the map that GAIN trains, which is Grad-CAM's; on contact sheets what its soft mask cuts out",
@@ -77,3 +80,20 @@ def xbench_explainers() -> list[ExplainerSpec]:
             cites=("li2018tell",),
         ),
     ]
+
+
+_MEANINGS = {
+    "of": "the model whose network and training are taken, for example anole/slim",
+    "alpha": "weight of the loss of the erased image; 0 or more",
+    "sigma": "attention at which the soft mask is one half",
+    "omega": "slope of the soft mask; above 0",
+    "am": "what the loss of the erased image is: the class's probability or its logit",
+    "normalise": "bring each map to 0 .. 1 by its own extremes (sample), or take it as it comes (none)",
+    "detach_weights": "take the feature maps' weights as constants in the gradient",
+    "layer": "dotted name of the module whose feature maps are taken; empty: the last that has any",
+    "fill": "what erased pixels become: the training images' mean colour, or black",
+    "classes": "labels whose attention is erased: all (label), or all but class 0 (positive)",
+    "warmup": "share of the training, 0 to 1, that is plain",
+    "blanks": "samples whose map is blank: leave them out of the loss of the erased image, or keep them",
+    "tolerance": "extent up to which a map is blank, as a share of its largest value; from 0, below 1",
+}

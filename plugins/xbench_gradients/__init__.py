@@ -4,6 +4,7 @@ from xbench.hookspecs import hookimpl
 from xbench.specs import ExplainerSpec
 
 _SCORE = ("logit", "prob")
+_MEANINGS = {"score": "the target's score that is differentiated: its logit or its probability"}
 
 
 @hookimpl
@@ -16,6 +17,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_gradients.gradients:gradient",
             params={"score": "logit"},
             choices={"score": _SCORE},
+            meanings=_MEANINGS,
             polarity="positive",
             needs=("gradients",),
             summary="sensitivity map: the largest |d score / d channel| of each pixel",
@@ -28,6 +30,12 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_gradients.gradients:smoothgrad",
             params={"score": "logit", "noise_level": 0.15, "n": 50, "variant": "mean"},
             choices={"score": _SCORE, "variant": ("mean", "square", "var")},
+            meanings={
+                **_MEANINGS,
+                "noise_level": "standard deviation of the noise, as a share of the image's range; 0 or more",
+                "n": "noisy copies of an image; 1 or more",
+                "variant": "what is taken of the copies' gradients: their mean, mean square or variance",
+            },
             polarity="positive",
             needs=("gradients",),
             stochastic=True,
@@ -41,6 +49,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_gradients.gradients:input_x_gradient",
             params={"score": "logit"},
             choices={"score": _SCORE},
+            meanings=_MEANINGS,
             needs=("gradients",),
             summary="pixel value times gradient, summed over channels",
             citation="Shrikumar, Greenside, Shcherbina, Kundaje: Not just a black box. arXiv 1605.01713, 2016",
@@ -52,6 +61,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_gradients.guided:guided_backprop",
             params={"score": "logit"},
             choices={"score": _SCORE},
+            meanings=_MEANINGS,
             polarity="positive",
             needs=("gradients",),
             summary="the gradient along the paths on which every ReLU passes positive evidence on",

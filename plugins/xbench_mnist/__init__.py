@@ -40,6 +40,10 @@ def xbench_models() -> list[ModelSpec]:
             fit="xbench_mnist.models:fit_s2",
             params={"epochs": 12, "samples_per_epoch": 10_000, "head": "fc_sigmoid_softmax"},
             choices={"head": ("fc_sigmoid_softmax", "sigmoid_only", "sigmoid_softmax", "relu")},
+            meanings={
+                **_MEANINGS,
+                "head": "where the paper's sigmoid is: in the dense layer, at the outputs, or nowhere",
+            },
             datasets=("mnist/*",),
             checkpoints=True,
             summary="two convolutions and two dense layers (table 1 of the source)",
@@ -52,9 +56,16 @@ def xbench_models() -> list[ModelSpec]:
             factory="xbench_mnist.models:s1",
             fit="xbench_mnist.models:fit_s1",
             params={"epochs": 24, "samples_per_epoch": 10_000},
+            meanings=_MEANINGS,
             datasets=("mnist/*",),
             summary="two convolutions and a dense layer, each with its ReLU (the source's three-layer network; sizes are ours)",
             citation="Ikeno, Hara, Washio: Highlighting non-contributing pixels for visual explanation of CNNs. JSAI 2018",
             cites=("ikeno2018highlighting",),
         ),
     ]
+
+
+_MEANINGS = {
+    "epochs": "training epochs",
+    "samples_per_epoch": "training images drawn at random each epoch; at most twice as many as there are",
+}

@@ -29,6 +29,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
                 "score": ("logit", "prob"),
                 "reference": ("masked", "original"),
             },
+            meanings=_MEANINGS,
             polarity="non_contributing",
             needs=("gradients",),
             stochastic=True,
@@ -37,3 +38,17 @@ def xbench_explainers() -> list[ExplainerSpec]:
             cites=("ikeno2018highlighting",),
         ),
     ]
+
+
+_MEANINGS = {
+    "preset": "way down and budget: paper 15,000 steps of 100 draws, fast 250 of 100, draft 100 of 12",
+    "score": "the outputs that should not move: logits or probabilities",
+    "reference": "whose outputs should not move: the network's with its mask units, or the untouched network's",
+    "tolerance": "how far an output may move, in the score's units; 0: .45 of the gap of the largest two",
+    "theta": "thresholds of the mask units, one a ReLU, the last for all that follow; off: no such units",
+    "steps": "steps down; 0: the preset's",
+    "draws": "draws of noise a step; 0: the preset's",
+    "lr": "learning rate; 0: the preset's",
+    "w0": "the noise level that every pixel starts from; above 0 (preset=paper: from 0) to 1",
+    "clamp": "keep noisy images in [0,1]",
+}

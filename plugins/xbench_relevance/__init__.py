@@ -14,6 +14,9 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_relevance.explainers:deep_taylor",
             params={"input_rule": "z_b"},
             choices={"input_rule": ("z_b", "w_square", "z_plus")},
+            meanings={
+                "input_rule": "rule of the first layer: for pixels in [0,1] (z_b), without bounds (w_square), or z+"
+            },
             polarity="positive",
             needs=("gradients",),
             summary="the logit handed back layer by layer to what raised it; nothing is lost to biases",
@@ -29,6 +32,11 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_relevance.explainers:lrp",
             params={"rule": "gamma", "gamma": 0.25, "eps": 0.25},
             choices={"rule": ("gamma", "epsilon")},
+            meanings={
+                "rule": "gamma: z^B first, gamma in convolutions, epsilon in dense layers; epsilon: that everywhere",
+                "gamma": "how much more contributions of the output's sign count in convolutions; 0 or more",
+                "eps": "stabiliser of the epsilon rule, as a share of the RMS of a layer's outputs; 0 or more",
+            },
             needs=("gradients",),
             summary="the logit handed back layer by layer, with its sign",
             citation=(

@@ -40,6 +40,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
                 "attn_decoder_kernel": (0, 1, 3),
                 "flip": ("", "yes", "no"),
             },
+            meanings=_MEANINGS,
             gives=("attribution", "counterfactual"),
             polarity="positive",
             needs=("two_classes", "conv_layer"),
@@ -52,3 +53,25 @@ def xbench_explainers() -> list[ExplainerSpec]:
             cites=("tsutsui_explainability", "mejjati2018unsupervised"),
         )
     ]
+
+
+_MEANINGS = {
+    "preset": "the other parameters' values: of the published code (paper), or for 64 x 64 on a CPU (small)",
+    "share": "what is built on the classifier: nothing, attention, generator too, copies; empty: the preset's",
+    "judge": "discriminators: networks of their own or copies of the classifier; empty: the preset's",
+    "attn_decoder_kernel": "side of the attention decoder's kernels, in pixels; 0: the preset's",
+    "iterations": "training steps in all; 0: the preset's",
+    "epochs": "parts of the training, each with a learning rate and a checkpoint; 0: the preset's",
+    "batch": "images of each class a step; 0: the preset's",
+    "lr": "Adam's learning rate, in the second half of the epochs down to 0; 0: the preset's",
+    "generator_width": "channels of the generator at full size; 0: the preset's",
+    "discriminator_width": "channels of the discriminators' first layer; 0: the preset's",
+    "blocks": "residual blocks of the generator; 0: the preset's",
+    "zoom": "enlargement before a random cut back to size, 1 to 4; 0: the preset's",
+    "flip": "mirror half of the training images; empty: the preset's",
+    "switch": "share of the epochs, 0 to 1, after which the attention is frozen; below 0: the preset's",
+    "attention_cost": "weight of the mean attention in the loss; below 0: the preset's",
+    "threshold": "after the switch discriminators see pixels from this attention on; 0 to 1",
+    "cycle": "weight of the cycle loss; 0 or more",
+    "pool": "earlier translations kept of each class, to train the discriminators on; 0 or more",
+}

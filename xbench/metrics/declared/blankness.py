@@ -12,6 +12,7 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory="xbench.metrics.blankness:blankness",
             params={"tolerance": 0.0},
+            meanings={"tolerance": "extent up to which a map is blank, as a share of the most that a full map reaches"},
             sensitive_to=("tolerance",),
             scores=tuple(ScoreSpec(name=name, higher_is_better=False, aggregate="rate") for name in names),
             family="blankness",

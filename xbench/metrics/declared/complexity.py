@@ -11,6 +11,7 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory="xbench.metrics.complexity:complexity",
             params={"share": 0.05},
+            meanings={"share": "a pixel counts above this share of the highest; from 0, below 1"},
             sensitive_to=("share",),
             scores=(
                 ScoreSpec(name="sparseness", higher_is_better=True),

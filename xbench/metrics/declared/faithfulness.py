@@ -8,6 +8,13 @@ STEPS = 28
 _RISE = "Petsiuk, Das, Saenko: RISE. BMVC 2018"
 _FILLS = {"fill": ("zero", "mean", "blur", "noise")}
 _CURVES = {**_FILLS, "precision": ("float32", "bf16")}
+_FILLED = "what removed pixels become: black, the data's mean colour, the image blurred, or noise"
+_MEANINGS = {
+    "fill": _FILLED,
+    "steps": f"steps of the curve; fewer than {STEPS} are a shortcut, checked on one sample in 16",
+    "precision": "of the passes on the way; bf16 is a shortcut, checked on one sample in 16",
+}
+_SCORED = "the target's score that is measured: its probability or its logit"
 
 
 def specs() -> list[MetricSpec]:
@@ -20,6 +27,7 @@ def specs() -> list[MetricSpec]:
             factory=f"{source}:deletion",
             params={"fill": "mean", "steps": STEPS, "precision": "float32"},
             choices=_CURVES,
+            meanings=_MEANINGS,
             sensitive_to=("fill",),
             scores=(ScoreSpec(name="deletion", higher_is_better=False),),
             family="faithfulness",
@@ -34,6 +42,7 @@ def specs() -> list[MetricSpec]:
             factory=f"{source}:insertion",
             params={"fill": "blur", "steps": STEPS, "precision": "float32"},
             choices=_CURVES,
+            meanings=_MEANINGS,
             sensitive_to=("fill",),
             scores=(ScoreSpec(name="insertion", higher_is_better=True),),
             family="faithfulness",
@@ -48,6 +57,7 @@ def specs() -> list[MetricSpec]:
             factory=f"{source}:srg",
             params={"fill": "mean", "steps": STEPS, "precision": "float32"},
             choices=_CURVES,
+            meanings=_MEANINGS,
             sensitive_to=("fill",),
             scores=(
                 ScoreSpec(name="srg", higher_is_better=True, bounds=(-1, 1), chance=0.0),
@@ -65,6 +75,7 @@ def specs() -> list[MetricSpec]:
             factory=f"{source}:normalised_area",
             params={"fill": "mean", "steps": STEPS, "least": 0.05, "precision": "float32"},
             choices=_CURVES,
+            meanings={**_MEANINGS, "least": "least gap of the image's probability over the fill's; above 0, up to 1"},
             sensitive_to=("fill", "least"),
             scores=(
                 ScoreSpec(name="normalised_deletion", higher_is_better=False, bounds=UNBOUNDED),
@@ -84,12 +95,17 @@ def specs() -> list[MetricSpec]:
 
 def _imputed() -> list[MetricSpec]:
     source, paper = "xbench.metrics.road", "Rong et al.: A consistent and efficient evaluation strategy. ICML 2022"
+    meanings = {
+        "steps": "shares of the pixels that are replaced, evenly spread; 9: from 10 % to 90 %",
+        "noise": "standard deviation of the noise on replaced pixels, images lying in [0,1]; 0 or more",
+    }
     return [
         MetricSpec(
             name="road",
             version=1,
             factory=f"{source}:road",
             params={"steps": 9, "noise": 0.01},
+            meanings=meanings,
             sensitive_to=("noise",),
             scores=(
                 ScoreSpec(name="road", higher_is_better=False),
@@ -106,6 +122,7 @@ def _imputed() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:road_lerf",
             params={"steps": 9, "noise": 0.01},
+            meanings=meanings,
             sensitive_to=("noise",),
             scores=(
                 ScoreSpec(name="road_lerf", higher_is_better=True),
@@ -129,6 +146,12 @@ def _sampled() -> list[MetricSpec]:
             factory=f"{source}:faithfulness_correlation",
             params={"runs": 50, "share": 0.15, "fill": "mean", "score": "prob"},
             choices={**_FILLS, "score": ("prob", "logit")},
+            meanings={
+                "runs": "random sets of pixels, each a forward pass; 3 or more",
+                "share": "share of the pixels that a set holds; between 0 and 1",
+                "fill": _FILLED,
+                "score": _SCORED,
+            },
             sensitive_to=("share", "fill", "score"),
             scores=(ScoreSpec(name="faithfulness_correlation", higher_is_better=True, bounds=(-1, 1), chance=0.0),),
             family="faithfulness",
@@ -143,6 +166,11 @@ def _sampled() -> list[MetricSpec]:
             factory=f"{source}:infidelity",
             params={"runs": 50, "noise": 0.1, "score": "prob"},
             choices={"score": ("prob", "logit")},
+            meanings={
+                "runs": "draws of noise, each a forward pass; 2 or more",
+                "noise": "standard deviation of the noise, images lying in [0,1]; above 0",
+                "score": _SCORED,
+            },
             sensitive_to=("noise", "score"),
             scores=(ScoreSpec(name="infidelity", higher_is_better=False),),
             family="faithfulness",

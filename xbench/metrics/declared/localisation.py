@@ -8,6 +8,11 @@ _CHEXLOCALIZE = (
     "Saporta et al.: Benchmarking saliency methods for chest X-ray interpretation. Nature Machine Intelligence 2022"
 )
 
+_MEANINGS = {
+    "tolerance": "how near to the mask, in pixels, the highest pixel is still a hit; 0: in it only",
+    "threshold": "of the positive evidence: Otsu's, or half of its highest value",
+}
+
 
 def specs() -> list[MetricSpec]:
     """Return the family's metrics."""
@@ -19,6 +24,7 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:{name}",
             params=params,
+            meanings={name: _MEANINGS[name] for name in params},
             sensitive_to=tuple(params),
             scores=(ScoreSpec(name=name, higher_is_better=True, chance="per_sample"),),
             family="localisation",
@@ -100,6 +106,7 @@ def _retrieval() -> list[MetricSpec]:
             "saporta2022benchmarking",
             params={"threshold": "otsu"},
             choices={"threshold": ("otsu", "half")},
+            meanings={"threshold": _MEANINGS["threshold"]},
             sensitive_to=("threshold",),
         ),
         MetricSpec(

@@ -13,6 +13,11 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:preservation",
             params={"draws": 4, "steps": 10, "amplitude": 1.0},
+            meanings={
+                "draws": "draws of noise a sample; 1 or more",
+                "steps": "shares of the pixels that get noise, evenly spread up to all; 1 or more",
+                "amplitude": "of the uniform noise, to either side, images lying in [0,1]; above 0",
+            },
             sensitive_to=("amplitude",),
             scores=(
                 ScoreSpec(name="preservation_auc", higher_is_better=True),

@@ -2,6 +2,8 @@
 
 from xbench.specs import UNBOUNDED, MetricSpec, ScoreSpec
 
+_ABSOLUTE = "compare the maps' absolute values"
+
 
 def specs() -> list[MetricSpec]:
     """Return the family's metrics."""
@@ -12,6 +14,10 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:mprt",
             params={"steps": 0, "absolute": True},
+            meanings={
+                "steps": "stages at which the map is looked at, evenly over the layers; 0: after every layer",
+                "absolute": _ABSOLUTE,
+            },
             sensitive_to=("absolute",),
             scores=(
                 ScoreSpec(name="mprt", higher_is_better=False, bounds=(-1, 1), chance=0.0),
@@ -39,6 +45,7 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:random_logit",
             params={"absolute": False},
+            meanings={"absolute": _ABSOLUTE},
             sensitive_to=("absolute",),
             scores=(ScoreSpec(name="random_logit", higher_is_better=False, bounds=(-1, 1)),),
             family="randomisation",

@@ -14,6 +14,10 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:max_sensitivity",
             params={"radius": 0.02, "draws": 10},
+            meanings={
+                "radius": "the most a pixel changes by, images lying in [0,1]; above 0",
+                "draws": "random changes, each an explanation; 1 or more",
+            },
             sensitive_to=("radius",),
             scores=(ScoreSpec(name="max_sensitivity", higher_is_better=False, bounds=(0, math.inf)),),
             family="robustness",
@@ -27,6 +31,7 @@ def specs() -> list[MetricSpec]:
             version=1,
             factory=f"{source}:shift_stability",
             params={"pixels": 2},
+            meanings={"pixels": "how far the image is moved, in pixels; from 1 to half of its shorter side"},
             sensitive_to=("pixels",),
             scores=(ScoreSpec(name="shift_stability", higher_is_better=True, bounds=(-1, 1)),),
             family="robustness",
