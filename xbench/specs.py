@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 Param = bool | int | float | str | None
+Polarity = Literal["signed", "positive", "non_contributing"]
 NAME = r"[a-z][a-z0-9_]*"
 
 
@@ -65,18 +66,21 @@ class ExplainerSpec(Spec):
     `positive` evidence of any sign, or `non_contributing` (then the harness ranks the map backwards). ``needs`` may name
     ``gradients``, ``conv_layer`` (of the model), ``mask``, ``counterfactual`` (of the data) and ``two_classes``.
     ``control`` marks what a method must beat; ``chance`` is the one that knows nothing, 0 on a table's scale, and ``truth``
-    one that knows the answer, 1 on it.
+    one that knows the answer, 1 on it. ``stored``: the maps were made elsewhere and lie in the folder that the parameter
+    ``maps`` names (`xbench.stored_maps`); its content is part of every key, its path is not, and metrics that ask about other
+    images or networks have no answer.
     """
 
     kind: ClassVar[str] = "explainer"
 
     gives: tuple[Literal["attribution", "counterfactual"], ...] = ("attribution",)
-    polarity: Literal["signed", "positive", "non_contributing"] = "signed"
+    polarity: Polarity = "signed"
     needs: tuple[str, ...] = ()
     stochastic: bool = False
     control: bool | Literal["chance", "truth"] = False
     wraps: bool = False
     fit: str | None = None
+    stored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
