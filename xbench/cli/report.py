@@ -40,7 +40,8 @@ def report(arguments: argparse.Namespace) -> int:
 
         paths, told = write_paper(folders, kind, "range" if chosen.get("intervals") == "range" else "pm")
     for line in told:
-        print(line)
+        # Names are the user's: a terminal obeys none of them.
+        print("".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line))
     for path in paths:
         print(path)
     return 0

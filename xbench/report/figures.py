@@ -96,8 +96,8 @@ def curves_figure(figure: CurveFigure) -> Figure:
     lines = {}
     for place, (score, panel) in enumerate(figure.panels.items()):
         row, column = divmod(place, across)
-        left, bottom = (column + 0.17) / across, (high - 2.1 * (row + 1) + 0.4) / high
-        axes = picture.add_axes((left, bottom, 0.79 / across, 1.42 / high))
+        left, bottom = (column + 0.2) / across, (high - 2.1 * (row + 1) + 0.4) / high
+        axes = picture.add_axes((left, bottom, 0.76 / across, 1.42 / high))
         for each in sorted(panel, key=lambda each: (not each.control, each.explainer)):
             if each.control:
                 (line,) = axes.plot(each.x, each.y, color="#b8b8b8", linewidth=0.7, zorder=1)

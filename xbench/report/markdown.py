@@ -3,8 +3,8 @@
 from xbench.report.latex import markdown_text
 from xbench.report.prose import markdown_prose
 from xbench.report.references import References
-from xbench.report.sheets import Entry, Line, Sheet
-from xbench.report.tex import Intervals, caption, number
+from xbench.report.sheets import Entry, Intervals, Line, Sheet
+from xbench.report.tex import caption, number
 
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 

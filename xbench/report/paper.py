@@ -18,8 +18,7 @@ from xbench.report import tex
 from xbench.report.methods import methods
 from xbench.report.prose import Name, Prose, latex_prose, markdown_prose
 from xbench.report.references import References, gather
-from xbench.report.sheets import Sheet, best_ranks, sheets
-from xbench.report.tex import Intervals
+from xbench.report.sheets import Intervals, Sheet, best_ranks, sheets
 from xbench.store import Json, Record, Store, write_atomic
 
 FORMATS = ("html", "latex", "markdown", "csv", "pdf")
@@ -44,7 +43,7 @@ class Paper:
         return [each.row for _, measured in self.measured for each in measured]
 
 
-def read_paper(folders: Sequence[Path]) -> Paper:
+def read_paper(folders: Sequence[Path], intervals: Intervals = "pm") -> Paper:
     """Read one or several runs. Raises XbenchError where a folder holds no run, or a run no number."""
     runs = [run_folder(folder) for folder in folders]
     stores = [Store(folder) for folder in folders]
@@ -52,7 +51,7 @@ def read_paper(folders: Sequence[Path]) -> Paper:
     primary = runs[0][1]
     manifests: list[Json] = [manifest for _, _, manifest in runs]
     measured = tuple((title, tuple(found)) for title, _, found in read_measured(stores, keys))
-    shown = tuple(sheet for title, found in measured for sheet in sheets(title, found, primary))
+    shown = tuple(sheet for title, found in measured for sheet in sheets(title, found, primary, intervals))
     if not shown:
         raise XbenchError(f"nothing to report: no explainer in {', '.join(map(str, folders))} has a number yet")
     records = [store.read(key) for own, store in zip(runs, stores, strict=True) for key in own[0]]
@@ -97,7 +96,7 @@ def write_paper(folders: Sequence[Path], kind: str, intervals: Intervals = "pm")
     XbenchError
         A folder holds no run, or pdflatex fails.
     """
-    paper, folder = read_paper(folders), folders[0] / "report"
+    paper, folder = read_paper(folders, intervals), folders[0] / "report"
     told = list(paper.references.problems)
     if kind == "csv":
         return [_write(folder / "table.csv", csv_text(paper))], told

@@ -75,11 +75,11 @@ def gather(cells: Sequence[Json], manifests: Sequence[Json]) -> References:
 def _collect(facts: Mapping[tuple[str, str], Json | None]) -> References:
     entries: dict[str, str] = {}
     keys: dict[tuple[str, str], tuple[str, ...]] = {}
-    problems = []
+    problems, unknown = [], []
     for place, fact in sorted(facts.items()):
         name = " ".join(place)
         if fact is None:
-            problems.append(f"{name}: no citation recorded")
+            unknown.append(name)
             continue
         if fact.get("problem"):
             problems.append(str(fact["problem"]))
@@ -91,6 +91,8 @@ def _collect(facts: Mapping[tuple[str, str], Json | None]) -> References:
         if not own and fact.get("citation"):
             own = generated(place[1], str(fact["citation"]))
         keys[place] = tuple(_add(entries, key, ascii_tex(text)) for key, text in own.items())
+    if unknown:
+        problems.append(f"no citation recorded of {', '.join(unknown)}")
     ordered = dict(sorted(entries.items(), key=lambda pair: (pair[0].lower(), pair[0])))
     return References(ordered, {key: line(text) for key, text in ordered.items()}, keys, tuple(problems))
 

@@ -2,17 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from xbench.leaderboard import Measured, Row, worth
+from xbench.report.latex import drawable
 from xbench.stats import rank_groups
 
 PAGE = 465.0
-"""How wide a page's text is; points. A number with its interval, a letter and the room between columns, in 8-point type:"""
-_NUMBER, _LETTER, _GAP, _LONGEST = 47.0, 3.9, 7.0, 34
+"""How wide a page's text is; points. In 8-point type, a letter, the room between columns, a number with its interval:"""
+_LETTER, _GAP = 3.9, 7.0
+_NUMBERS = {"pm": 47.0, "range": 82.0}
+LONGEST = 34
+"""Letters of a name that stand on one line."""
 
 _NAMED = 4
 
 Place = tuple[str, str, str]
+Intervals = Literal["pm", "range"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,8 @@ class Sheet:
         (score, whether more is better).
     panels
         The columns, first and behind the last, that stand side by side; more than one where a page is too narrow.
+    turned
+        Whether a page shows it better with a column an explainer: they are few, and there is more than one panel.
     lines, controls
         Best first.
     chance
@@ -64,6 +72,7 @@ class Sheet:
     lead: str
     columns: tuple[tuple[str, bool | None], ...]
     panels: tuple[tuple[int, int], ...]
+    turned: bool
     lines: tuple[Line, ...]
     controls: tuple[Line, ...]
     chance: tuple[float | None, ...]
@@ -94,8 +103,9 @@ def best_ranks(measured: Sequence[Measured]) -> dict[Place, int]:
     return found
 
 
-def sheets(title: str, measured: Sequence[Measured], primary: str = "") -> Iterator[Sheet]:
+def sheets(title: str, measured: Sequence[Measured], primary: str = "", intervals: Intervals = "pm") -> Iterator[Sheet]:
     """Yield a board's tables: a classifier after the other, its scores family by family, split where they are too wide."""
+    wide = _NUMBERS[intervals]
     ranks = best_ranks(measured)
     for model in dict.fromkeys(each.row.model for each in measured):
         own = [each for each in measured if each.row.model == model and each.row.explainer]
@@ -112,17 +122,17 @@ def sheets(title: str, measured: Sequence[Measured], primary: str = "") -> Itera
         first = next(family for family, names in families.items() if lead in names)
         order = [first, *(family for family in families if family != first)]
         families[first].sort(key=lambda name: name != lead)
-        room = PAGE - 3 * _GAP - _LETTER * min(_LONGEST, max(len(row.explainer or "") for row in scored))
-        for held in _packed([(family, families[family]) for family in order], room):
-            yield _sheet(title, model, held, lead, own, ranks, room)
+        room = PAGE - 3 * _GAP - _LETTER * min(LONGEST, max(len(drawable(row.explainer or "")) for row in scored))
+        for held in _packed([(family, families[family]) for family in order], room, wide):
+            yield _sheet(title, model, held, lead, own, ranks, (room, wide))
 
 
-def _packed(families: Sequence[tuple[str, list[str]]], room: float) -> Iterator[dict[str, list[str]]]:
+def _packed(families: Sequence[tuple[str, list[str]]], room: float, wide: float) -> Iterator[dict[str, list[str]]]:
     """Yield scores by family, as many families as fit side by side; one that is too wide stands alone."""
     held: dict[str, list[str]] = {}
     left = room
     for family, names in families:
-        need = sum(map(_wide, names))
+        need = sum(width(name, wide) for name in names)
         if held and need > left:
             yield held
             held, left = {}, room
@@ -130,18 +140,25 @@ def _packed(families: Sequence[tuple[str, list[str]]], room: float) -> Iterator[
     yield held
 
 
-def _panels(names: Sequence[str], room: float) -> Iterator[tuple[int, int]]:
+def _panels(names: Sequence[str], room: float, wide: float) -> Iterator[tuple[int, int]]:
     first, left = 0, room
     for place, name in enumerate(names):
-        if place > first and _wide(name) > left:
+        if place > first and width(name, wide) > left:
             yield first, place
             first, left = place, room
-        left -= _wide(name)
+        left -= width(name, wide)
     yield first, len(names)
 
 
-def _wide(name: str) -> float:
-    return max(_NUMBER, *(_LETTER * len(part) for part in head(name))) + _GAP
+def width(name: str, number: float = _NUMBERS["pm"]) -> float:
+    """Return how wide a score's column is; points."""
+    return max(number, *(_LETTER * len(drawable(part)) for part in head(name))) + _GAP
+
+
+def _turned_width(names: Sequence[str], scores: Sequence[str], number: float) -> float:
+    parts = [part for name in names for part in name.split("/", 1)]
+    columns = max(number, _LETTER * max(len(drawable(part)) for part in parts)) + _GAP
+    return _LETTER * max(len(drawable(score)) for score in scores) + (len(names) + 1) * columns
 
 
 def head(name: str) -> list[str]:
@@ -162,7 +179,7 @@ def _sheet(
     lead: str,
     own: Sequence[Measured],
     ranks: dict[Place, int],
-    room: float,
+    layout: tuple[float, float],
 ) -> Sheet:
     metrics = [name for names in held.values() for name in names]
     rows = {(str(each.row.explainer), each.row.metric): each.row for each in own}
@@ -188,6 +205,7 @@ def _sheet(
     direction = {row.metric: row.higher_is_better for row in inside if row.family}
     chances = {row.metric: row.chance for row in inside if row.chance is not None}
     samples = [each for each in own if each.row.metric in metrics and each.estimate is not None]
+    panels = tuple(_panels(metrics, *layout))
     # With several seeds or epochs, n counts every one of them.
     largest = max(samples, key=lambda each: each.row.n)
     source = largest.estimate.source if largest.estimate else None
@@ -197,7 +215,8 @@ def _sheet(
         families=tuple(held),
         lead=lead,
         columns=tuple((metric, direction.get(metric)) for metric in metrics),
-        panels=tuple(_panels(metrics, room)),
+        panels=panels,
+        turned=len(panels) > 1 and _turned_width(names, metrics, layout[1]) <= PAGE,
         lines=tuple(shown[False]),
         controls=tuple(shown[True]),
         chance=tuple(chances.get(metric) for metric in metrics),

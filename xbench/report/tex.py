@@ -1,16 +1,13 @@
 """Tables and the small document around them as LaTeX."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
-from xbench.report.latex import escape
+from xbench.report.latex import drawable, escape
 from xbench.report.prose import Name, Prose, latex_prose
-from xbench.report.sheets import Entry, Line, Sheet, head
+from xbench.report.sheets import LONGEST, Entry, Intervals, Line, Sheet, head
 from xbench.stats import LEVEL, RESAMPLES
 
-Intervals = Literal["pm", "range"]
-
-_LINES, _TURNED = 44, 4
+_LINES = 44
 _ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: ""}
 
 DOCUMENT = r"""\documentclass[10pt]{article}
@@ -60,7 +57,7 @@ def tables(sheets: Sequence[Sheet], intervals: Intervals = "pm") -> str:
 
 
 def _floats(sheet: Sheet, intervals: Intervals) -> Iterator[str]:
-    if is_turned(sheet):
+    if sheet.turned:
         yield _float(sheet, _turned(sheet, intervals), caption(sheet, intervals), sheet.notes)
         return
     high = len(sheet.lines) + len(sheet.controls) + 6
@@ -128,8 +125,8 @@ def _tabular(sheet: Sheet, first: int, last: int, intervals: Intervals) -> str:
         chances = ["" if value is None else f"${number(value)}$" for value in sheet.chance[first:last]]
         controls.append(" & ".join([r"\relax", r"\emph{chance}", *chances]) + r" \\")
     parts = [r"\toprule", *rows, r"\midrule", *body, *([r"\midrule"] if body and controls else []), *controls]
-    longest = max(len(line.name) for line in (*sheet.lines, *sheet.controls))
-    names = "p{133pt}" if longest > 34 else "l"
+    longest = max(len(drawable(line.name)) for line in (*sheet.lines, *sheet.controls))
+    names = "p{133pt}" if longest > LONGEST else "l"
     return "\n".join(
         [f"\\begin{{tabular}}{{@{{}}r{names}{'r' * len(columns)}@{{}}}}", *parts, r"\bottomrule", r"\end{tabular}"]
     )
@@ -137,7 +134,7 @@ def _tabular(sheet: Sheet, first: int, last: int, intervals: Intervals) -> str:
 
 def _line(line: Line, first: int, last: int, intervals: Intervals) -> str:
     name = escape(line.name, breaks=True) + r"\,\ddag" * line.doubted
-    long = len(line.name) > 34
+    long = len(drawable(line.name)) > LONGEST
     shown = f"\\raggedright\\hangindent 1em {name}" if long else name
     cells = [_entry(entry, intervals) for entry in line.entries[first:last]]
     # Behind the end of a line, a bracket or a star of the first cell would be its argument.
@@ -154,11 +151,6 @@ def _entry(entry: Entry, intervals: Intervals) -> str:
     if intervals == "pm":
         return f"${shown}\\,{{\\scriptstyle\\pm {number((entry.high - entry.low) / 2)}}}$"
     return f"${shown}\\,{{\\scriptstyle[{number(entry.low)},\\,{number(entry.high)}]}}$"
-
-
-def is_turned(sheet: Sheet) -> bool:
-    """Say whether explainers are columns, for they are few and the scores too many for a page."""
-    return len(sheet.panels) > 1 and len(sheet.lines) + len(sheet.controls) <= _TURNED
 
 
 def number(value: float) -> str:
@@ -184,7 +176,7 @@ def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Pros
         f"{RESAMPLES:,} bootstrap resamples of {drawn}{' and seeds' if sheet.seeds > 1 else ''}. Ordered by ",
         Name(sheet.lead),
     ]  # fmt: skip
-    what = ["ranks"] if any(line.rank for line in sheet.lines) and not is_turned(sheet) else []
+    what = ["ranks"] if any(line.rank for line in sheet.lines) and not sheet.turned else []
     if any(entry.best for line in sheet.lines for entry in line.entries):
         what += ["bold for the best and all that cannot be told from it"]
     if what:
@@ -192,6 +184,6 @@ def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Pros
             f"; {', and '.join(what)}, by paired bootstrap intervals of the differences ({level}, not corrected for "
         ]
         told += ["the number of comparisons), controls left out"]
-    below = ". Daggers: controls." if is_turned(sheet) else ". Below the line: controls."
+    below = ". Daggers: controls." if sheet.turned else ". Below the line: controls."
     told += [below if sheet.controls and sheet.lines else "."]
     return told
