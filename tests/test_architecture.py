@@ -38,7 +38,7 @@ LAYERS = [
     {"own_maps"},
     {"api"},
     {"estimate", "verify"},
-    {"submit"},
+    {"submit", "scaffold"},
     {"cli", "__main__", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
