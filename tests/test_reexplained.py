@@ -157,9 +157,13 @@ def test_nothing_that_was_learnt_stays():
     net = Attends(bare=False)
     for value in net.state_dict().values():
         value.fill_(3)
-    *_, (share, other) = _cascade(Model(net), 1)
+    model = Model(net)
+    *_, (share, other) = _cascade(model, 1)
     assert share == 1
     state = other.module.state_dict()
+    # The second time they are not drawn, and are the same: the attention's bias too, which is another layer's own.
+    *_, (_, again) = _cascade(model, 1)
+    assert all(torch.equal(value, state[name]) for name, value in again.module.state_dict().items())
     assert not [name for name, value in state.items() if (value == 3).any()]
     assert state["norm.running_mean"].tolist() == [0] * 4
     with pytest.raises(

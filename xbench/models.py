@@ -87,6 +87,11 @@ class Model:
         The most images an explainer should put into one forward pass.
     passes
         Running counts; the harness reads differences. Another network's may go on.
+
+    Attributes
+    ----------
+    memo
+        What a metric computed of this network whatever the images, under a name of its own.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class Model:
         self.link = link
         self.batch_size = batch_size
         self.passes = passes or Passes()
+        self.memo: dict[str, Tensor] = {}
         self._default_layer: str | None = None
         self._channels_last = True
         self._entry: RemovableHandle | None = None

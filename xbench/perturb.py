@@ -110,7 +110,7 @@ def replaced(image: Tensor, fill: Tensor, place: Tensor, counts: Tensor) -> Tens
     [m,B,C,H,W] float32.
     """
     # Bit by bit, the sign of a difference being all bits 0 or 1: a sixth of the time of `torch.where` on a CPU.
-    first = (place - counts.view(-1, 1, 1, 1, 1)) >> 31
+    first = (place - counts.view(-1, 1, 1, 1, 1)).bitwise_right_shift_(31)
     kept, other = image.view(torch.int32), fill.view(torch.int32)
     return ((kept ^ other) & first).bitwise_xor_(kept).view(torch.float32)
 

@@ -124,14 +124,29 @@ def _cascade(model: Model, steps: int) -> Iterator[tuple[float, Model]]:
     if steps:
         stages = set(np.unique(np.linspace(0, len(layers), steps + 1).round().astype(int))[1:].tolist())
     for count, (name, layer) in enumerate(layers, start=1):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stable_int("mprt", name))
-            reset = _reset(layer.cpu())  # on the GPU it would draw other numbers
-            assert reset is not None
-            reset()
-        layer.to(model.device)
+        if (key := f"mprt/{name}") not in model.memo:
+            model.memo[key] = _fresh(name, layer, model.device)
+        weights = _weights(layer)
+        for weight, values in zip(weights, model.memo[key].split([each.numel() for each in weights]), strict=True):
+            weight.copy_(values.view_as(weight))
         if count in stages:
             yield count / len(layers), Model(module, model.link, model.batch_size, model.passes)
+
+
+@torch.no_grad()
+def _fresh(name: str, layer: nn.Module, device: torch.device) -> Tensor:
+    """Return a layer's weights and statistics, drawn afresh from its name and strung together."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stable_int("mprt", name))
+        reset = _reset(layer.cpu())  # on the GPU it would draw other numbers
+        assert reset is not None
+        reset()
+    return torch.cat([weight.flatten() for weight in _weights(layer.to(device))])
+
+
+def _weights(layer: nn.Module) -> list[Tensor]:
+    """Return all that a layer's ``reset_parameters`` may change, its children's too (torch's attention does so)."""
+    return [*layer.parameters(), *layer.buffers()]
 
 
 def _other_noise(batch: Batch) -> Batch:

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from xbench.perturb import sort_rows
 from xbench.scene import Backdrop, Scene
 from xbench.seeds import integers, normal
 
@@ -124,7 +125,8 @@ def _subset(backdrop: Backdrop, run: int, share: float) -> Tensor:
 
     def make() -> Tensor:
         draw = integers(batch.keys, "subset", (n,), run)
-        return draw <= draw.kthvalue(max(1, round(share * n)), dim=1, keepdim=True).values
+        last = max(1, round(share * n)) - 1
+        return draw <= sort_rows(draw)[:, last : last + 1]
 
     return backdrop.drawn(f"subset/{share}/{run}", make)
 
