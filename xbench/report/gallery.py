@@ -87,14 +87,20 @@ def galleries(store: Store, results: Sequence[Result], order: Sequence[str]) -> 
         if made := _gallery(store, model, shown):
             found.append(made)
     kept = IMAGES
-    while found:
+    while found and kept:
         for quality in _QUALITIES:
-            drawn = _drawn(found, quality)
-            if drawn is not None:
+            if _promises(found, quality) and (drawn := _drawn(found, quality, BUDGET)):
                 return drawn
         kept //= 2
         found = [_first(gallery, kept) for gallery in found]
     return []
+
+
+def _promises(found: Sequence[Gallery], quality: Quality) -> bool:
+    """Say whether a tenth of the samples lets hope that all of them fit: drawing takes time."""
+    few = [_first(gallery, -(-len(gallery.samples) // 10)) for gallery in found]
+    share = sum(len(gallery.samples) for gallery in few) / sum(len(gallery.samples) for gallery in found)
+    return _drawn(few, quality, round(1.2 * share * BUDGET)) is not None
 
 
 def _gallery(store: Store, model: str, cells: Sequence[Result]) -> Gallery | None:
@@ -182,7 +188,7 @@ def _scores(cell: Result, rows: Sequence[int]) -> dict[str, Any]:
     return {"explainer": cell.explainer, "names": list(known), "values": texts}
 
 
-def _drawn(found: Sequence[Gallery], quality: Quality) -> list[Drawn] | None:
+def _drawn(found: Sequence[Gallery], quality: Quality, budget: int) -> list[Drawn] | None:
     """Draw all galleries, or return None as soon as they take too much."""
     spent, made = 0, []
     for gallery in found:
@@ -193,7 +199,7 @@ def _drawn(found: Sequence[Gallery], quality: Quality) -> list[Drawn] | None:
             values = [(column, column.values[place]) for column in gallery.columns]
             pictures.append(["" if value is None else column.draw(value, quality) for column, value in values])
             spent += sum(map(len, pictures[-1]))
-            if spent > BUDGET:
+            if spent > budget:
                 return None
         largest = max(max(sample.size) for sample in gallery.samples)
         made.append(Drawn(gallery, photos, pictures, min(largest, quality.side)))
