@@ -247,6 +247,12 @@ class Run:
         """Return the maps that are kept of the first samples, an item an explainer, classifier and seed."""
         return list(_kept(Store(self.folder), self.keys))
 
+    def report(self) -> Path:
+        """Write the report, one HTML file that needs nothing else, and return its path."""
+        from xbench.report.html import write_report
+
+        return write_report(self.folder)
+
     def __repr__(self) -> str:
         explainers = len({row.explainer for row in self.rows if row.explainer})
         models, metrics = (len({getattr(row, name) for row in self.rows}) for name in ("model", "metric"))
