@@ -162,7 +162,7 @@ def test_a_doubt_stands_in_every_table(tmp_path):
         "reported: maps sent by the authors"
     }
     text = markdown(board, "deletion")
-    assert "fake/weights ‡" in text
+    assert "] ‡ |" in text
     assert "‡ " in text
     assert "reported: maps sent by the authors" in text
     with pytest.raises(XbenchError, match="must begin with"):

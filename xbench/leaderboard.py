@@ -13,9 +13,8 @@ from xbench.store import Json, Record, Records, content_key
 
 Found = tuple[Records, Record]
 
-_COVERED, _GROUPS = 0.8, 20
-"""Below this share of samples with a value, or this many groups of samples, a number is called unreliable: of so few groups
-the bootstrap gives intervals that are too narrow."""
+_GROUPS = 20
+"""Below this number of groups of samples a number is called unreliable: the bootstrap's intervals are then too narrow."""
 
 # What differs between the seeds of one row.
 _OF_A_SEED = ("seed", "model_fit", "explainer_fit", "oracle_fit")
@@ -261,7 +260,7 @@ def _cell_rows(
         "blank_rate": float(blank.mean()) if len(blank) else None,
     }
     doubt = "; ".join(dict.fromkeys(record.doubt for record in members if record.doubt))
-    same_samples = [cell["samples"], cell["target"], [run[0].definition["seed"] for run in runs]]
+    same_samples = [cell["samples"], cell["target"], [run[0].definition["seed"] for run in runs], len(runs[0])]
     for metric in cell["metrics"]:
         for score in metric["scores"]:
             mark = f"#{content_key(metric)[:8]}" if meanings[score["name"]] > 1 else ""
@@ -326,9 +325,7 @@ def _cell_rows(
 
 def _doubt(found: Estimate, groups: Sequence[str]) -> str:
     """Return why an estimate is to be taken with care, or an empty string."""
-    if found.n_scored < _COVERED * found.n:
-        return f"unreliable: only {found.n_scored} of {found.n} samples have a value"
-    if (several := len(set(groups))) < _GROUPS:
+    if (several := min(len(set(groups)), found.n_scored)) < _GROUPS:
         return f"unreliable: {several} independent samples are too few for an interval"
     return ""
 

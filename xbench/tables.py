@@ -119,8 +119,7 @@ def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
     body, footnotes = [], []
     for name in names:
         row = first.get(name)
-        doubt = " ‡" if any(row.doubt for row in rest if row.explainer == name) else ""
-        cells = [str(row.rank) if row and row.rank else "-", name + doubt + (" †" if row and row.control else "")]
+        cells = [str(row.rank) if row and row.rank else "-", name + (" †" if row and row.control else "")]
         cells += [_cell(by_place.get((name, metric)), metric == lead) for metric in shown]
         seconds = next(
             (r.seconds_per_image for r in rest if r.explainer == name and r.seconds_per_image is not None), None
@@ -136,11 +135,12 @@ def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
 def _cell(row: Row | None, with_interval: bool) -> str:
     if row is None or row.mean is None:
         return row.status if row and row.status != "ok" else "-"
+    doubt = " ‡" if row.doubt else ""
     if row.low is None or row.high is None:
-        return f"{row.mean:.3f}"
+        return f"{row.mean:.3f}{doubt}"
     if with_interval:
-        return f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]"
-    return f"{row.mean:.3f} ±{(row.high - row.low) / 2:.3f}"
+        return f"{row.mean:.3f} [{row.low:.3f}, {row.high:.3f}]{doubt}"
+    return f"{row.mean:.3f} ±{(row.high - row.low) / 2:.3f}{doubt}"
 
 
 def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:

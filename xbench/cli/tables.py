@@ -72,7 +72,7 @@ def _board_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> Table:
 
 
 def _bare(cells: Sequence[str]) -> list[str]:
-    return [cell.partition(" ±")[0] for cell in cells]
+    return [cell.partition(" ±")[0] + " ‡" * (" ±" in cell and cell.endswith("‡")) for cell in cells]
 
 
 def _unbounded(out: Console) -> ConsoleOptions:
