@@ -3,15 +3,17 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xbench.codehash import code_hash
 from xbench.errors import XbenchError, did_you_mean
 from xbench.plugins import Registry
 from xbench.refs import Ref, is_pattern, matching, param_text, parse_ref, typed_params
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Polarity, ScoreSpec, Spec
-from xbench.stored_maps import StoredMaps, read_stored
 from xbench.weights import weights_sha256
+
+if TYPE_CHECKING:
+    from xbench.stored_maps import StoredMaps
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,13 @@ class Component:
         return replace(self, params=params, of=None).text if params != self.params else self.text
 
     @property
-    def stored(self) -> StoredMaps | None:
+    def stored(self) -> "StoredMaps | None":
         """The maps that an explainer looks up, or None where it makes them. Raises XbenchError where they are not sound."""
-        return read_stored(str(self.params["maps"])) if getattr(self.spec, "stored", False) else None
+        if not getattr(self.spec, "stored", False):
+            return None
+        from xbench.stored_maps import read_stored  # NumPy, which lists and mistakes do without
+
+        return read_stored(str(self.params["maps"]))
 
     @property
     def innermost(self) -> "Component":
@@ -193,6 +199,8 @@ def _unsound(spec: Spec, folder: object) -> Sequence[str]:
     """Return what is wrong with the maps that a folder holds."""
     if not folder:
         return [f"say where the maps are: {spec.id}[maps=DIR] (xbench.write_maps makes such a folder)"]
+    from xbench.stored_maps import read_stored
+
     try:
         read_stored(str(folder))
     except XbenchError as error:
