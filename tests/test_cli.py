@@ -132,11 +132,13 @@ def test_run_prints_a_ranked_table_and_where_it_lies(tmp_path, monkeypatch, caps
     assert names == {"table.csv", "table.md", "table.json", "confusion.csv", "contact_sheet.png"}
 
 
-def test_quiet_prints_one_line(tmp_path, monkeypatch, capsys):
+def test_quiet_prints_where_the_tables_and_the_report_lie_and_no_more(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main([*RUN, "-q"]) == 0
     out = capsys.readouterr()
-    assert len(out.out.splitlines()) == 1
+    tables, report = out.out.splitlines()
+    assert "runs/blobs/leaderboard" in tables
+    assert report == "report: runs/blobs/report/index.html"
     assert out.err == ""
 
 
