@@ -24,7 +24,9 @@ def spoil(folder, out):
             text = cell["explainer"]["text"]
             names.setdefault(text, NAMES[len(names) % len(NAMES)] + ("/" if len(names) % 2 else "") + str(len(names)))
             cell["explainer"]["text"] = names[text]
-        cell["model"]["text"] = IMAGE
+        cell["model"]["text"] = IMAGE + cell["model"]["text"]
+        if cell.get("series"):
+            cell["series"] = SCRIPT + cell["series"]
         cell["data"]["text"] = SCRIPT
         cell["classes"] = [SCRIPT + str(k) for k in range(len(cell["classes"]))]
         cell["missing"] = {IMAGE: END}
