@@ -140,6 +140,7 @@ def make_plan(config: RunConfig) -> Plan:
                     cells[cell.key] = cell
     if not cells:
         raise XbenchError("nothing to do: no explainer and no metric is chosen")
+    _check_stored(cells.values())
     if all(cell.unsupported for cell in cells.values()):
         raise XbenchError(*dict.fromkeys(f"nothing can be computed: {cell.unsupported}" for cell in cells.values()))
     read = [note for index in (test, *fits.splits.values()) for note in index.notes]
@@ -281,6 +282,17 @@ def _refused(model: Component, data: Component) -> str:
     if any(fnmatch.fnmatchcase(data.spec.id, pattern) for pattern in spec.datasets):
         return ""
     return f"{spec.id} is for {', '.join(spec.datasets)}, not for {data.spec.id}"
+
+
+def _check_stored(cells: Iterable[Cell]) -> None:
+    """Raise XbenchError where maps that were named fit no cell of the run: nothing may be trained for a wrong folder."""
+    reasons: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.explainer and cell.explainer.innermost.stored:
+            reasons.setdefault(cell.explainer.text, []).append(cell.unsupported)
+    useless = [f"{text}: {line}" for text, told in reasons.items() if all(told) for line in dict.fromkeys(told)]
+    if useless:
+        raise XbenchError(*useless)
 
 
 def _check_target(target: str, test: Index) -> None:

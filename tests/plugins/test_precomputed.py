@@ -147,9 +147,18 @@ def test_npy_files_do_as_well(folder, tmp_path):
     ],
 )
 def test_maps_of_something_else_are_refused_with_the_reason(folder, tmp_path, settings, match):
-    with pytest.raises(XbenchError, match=f"nothing can be computed: the maps 'stored weights' {match}") as caught:
-        go(tmp_path / "run", explainer=f"precomputed/maps[maps={folder}]", metric="deletion", **settings)
+    with pytest.raises(XbenchError, match=f": the maps 'stored weights' {match}") as caught:
+        go(tmp_path / "run", explainer=f"precomputed/maps[maps={folder}],fake/noise", **settings)
     assert len(caught.value.lines) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_several_models_the_others_have_rows_with_the_reason(folder, tmp_path):
+    run = go(tmp_path / "run", explainer=f"precomputed/maps[maps={folder}]", model="fake/linear,fake/learnt[epochs=1]")
+    told = {row.model: (row.status, row.reason) for row in run.rows if row.metric == "deletion"}
+    assert told["fake/linear"] == ("ok", "")
+    assert told["fake/learnt[epochs=1]"][0] == "unsupported"
+    assert "are of the classifier fake/linear" in told["fake/learnt[epochs=1]"][1]
 
 
 def sha256(path):
