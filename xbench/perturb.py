@@ -1,6 +1,6 @@
 """The hot path: ranking with seeded ties, fills, and perturbation curves in as few and as full forward passes as can be."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from xbench.seeds import permutation, uniform
 
 LEVELS = 2**16
 """A map is rounded to max|L| / LEVELS before ranking, so that float noise of another batch size moves no rank."""
+
+_TOGETHER = 2**18
+"""Numbers that the copies of images made in one go hold, where a pass holds fewer: after it little is left in the caches."""
 
 FILLS = ("zero", "mean", "blur", "noise")
 
@@ -115,6 +118,17 @@ def replaced(image: Tensor, fill: Tensor, place: Tensor, counts: Tensor) -> Tens
     return ((kept ^ other) & first).bitwise_xor_(kept).view(torch.float32)
 
 
+def replaced_in_passes(
+    image: Tensor, fill: Tensor, place: Tensor, counts: Sequence[int], batch_size: int
+) -> Iterator[Tensor]:
+    """Yield what `replaced` gives for all counts, at most ``batch_size`` images or one copy of each at a time."""
+    copies = max(1, batch_size // len(image))
+    group = copies * max(1, _TOGETHER // (copies * image.numel()))
+    for start in range(0, len(counts), group):
+        part = torch.tensor(counts[start : start + group], dtype=torch.int32, device=image.device)
+        yield from replaced(image, fill, place, part).split(copies)
+
+
 def perturbed_scores(
     score: Callable[[Tensor, int], Tensor],
     image: Tensor,
@@ -128,7 +142,8 @@ def perturbed_scores(
     Parameters
     ----------
     score
-        ``score(images [m*B,C,H,W], m) -> [m*B]``: the target's score of m perturbed copies of the batch, copy by copy.
+        ``score(images [m*B,C,H,W], m) -> [m*B]``: the target's score of m perturbed copies of the batch, copy by copy;
+        or their logits [m*B,K], for a caller who scores all of them at once.
     image, fill
         [B,C,H,W].
     rank
@@ -140,15 +155,11 @@ def perturbed_scores(
 
     Returns
     -------
-    [B,len(counts)] float32.
+    [B,len(counts)] float32, or [B,len(counts),K].
     """
     if not counts:
         return image.new_zeros(len(image), 0)
     size, _, height, width = image.shape
-    place = rank.view(size, 1, height, width)
-    copies = max(1, batch_size // size)
-    found = []
-    for part in torch.tensor(list(counts), dtype=torch.int32, device=image.device).split(copies):
-        changed = replaced(image, fill, place, part)
-        found.append(score(changed.flatten(0, 1), len(part)).view(len(part), size))
-    return torch.cat(found).T
+    passes = replaced_in_passes(image, fill, rank.view(size, 1, height, width), counts, batch_size)
+    found = [score(copies.flatten(0, 1), len(copies)).unflatten(0, (-1, size)) for copies in passes]
+    return torch.cat(found).transpose(0, 1)

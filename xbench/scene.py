@@ -271,17 +271,20 @@ class Scene:
         rank = ranks if order == "morf" else n - 1 - ranks
         counts = perturb.step_counts(n, steps)
         target, device = self.batch.target[rows], self.batch.image.device
-        targets = target.repeat(max(1, self.model.batch_size // max(1, len(target))))
 
-        def score(images: Tensor, copies: int) -> Tensor:
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-                logits = self.model.logits(images)
-            return self.model.pick(logits.to(images.dtype), targets[: len(images)], "prob")
+        def logits(images: Tensor, copies: int) -> Tensor:
+            if precision == "float32":
+                return self.model.logits(images)
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                return self.model.logits(images).to(images.dtype)
 
         with torch.no_grad():
             inner = perturb.perturbed_scores(
-                score, self.batch.image[rows], self.backdrop.fill(fill)[rows], rank, counts[1:-1], self.model.batch_size
+                logits, self.batch.image[rows], self.backdrop.fill(fill)[rows], rank, counts[1:-1], self.model.batch_size
             )
+        if len(counts) > 2:
+            each = target.repeat_interleave(len(counts) - 2)
+            inner = self.model.pick(inner.flatten(0, 1), each, "prob").view(inner.shape[:2])
         ends = self.backdrop.clean_score[rows, None], self.backdrop.filled_score(fill)[rows, None]
         x = torch.tensor([count / n for count in counts], dtype=torch.float64, device=inner.device)
         return Curve(x, torch.cat([ends[0], inner, ends[1]], dim=1).double())

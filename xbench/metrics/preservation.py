@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from xbench.metrics.localisation import object_mask, scored, top_k_precision
-from xbench.perturb import replaced, step_counts
+from xbench.perturb import replaced_in_passes, step_counts
 from xbench.scene import Scene
 
 Scores = dict[str, Tensor]
@@ -143,17 +143,15 @@ def _noised(scene: Scene, rows: Tensor, counts: list[int], draws: int, amplitude
     most = scene.ranks[rows].view(size, 1, height, width)
     # At q=1 both orders are one.
     orders = ((height * width - 1 - most, counts), (most, counts[:-1]))
-    p, copies = model.prob(clean), max(1, model.batch_size // max(1, size))
+    p = model.prob(clean)
     agree, drift = (torch.zeros(2 * len(counts) - 1, size, dtype=torch.float64, device=image.device) for _ in range(2))
     for draw in range(draws if size else 0):
         noisy = image + scene.backdrop.uniform("preservation", draw)[rows].to(image) * amplitude
         passed = []
         for place, some in orders:
-            for first in range(0, len(some), copies):
-                part = torch.tensor(some[first : first + copies], dtype=torch.int32, device=image.device)
-                for changed in replaced(image, noisy, place, part).flatten(0, 1).split(model.batch_size):
-                    with torch.no_grad():
-                        passed.append(model.logits(changed))
+            for copies in replaced_in_passes(image, noisy, place, some, model.batch_size):
+                with torch.no_grad():
+                    passed += [model.logits(changed) for changed in copies.flatten(0, 1).split(model.batch_size)]
         logits = torch.cat(passed)
         agree += (logits.argmax(dim=1).view(-1, size) == clean.argmax(dim=1)).double()
         drift += (model.prob(logits).view(-1, *p.shape) - p).abs().mean(dim=2).double()
