@@ -31,6 +31,8 @@ def folder(tmp_path, monkeypatch, capsys):
         ("--help",),
         ("list", "explainers"),
         ("list", "plugins"),
+        ("show", "cam/gradcam"),
+        ("show", "gradcam"),
         ("run", "siute=chestxray", "explainer=cam/gradcm", "limit=abc"),
         ("run", "suite=mnist", "model=mnist/s3", "seed=x"),
     ],
