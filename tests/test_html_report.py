@@ -21,7 +21,7 @@ from xbench.report.charts import _linear, paretos
 from xbench.report.gallery import BUDGET, galleries
 from xbench.report.html import leaderboard_page, write_report
 from xbench.report.pictures import Quality, diverging, outline
-from xbench.report.ranking import sections
+from xbench.report.ranking import duration, sections
 from xbench.report.results import Result
 from xbench.store import Record, Store, gallery_key
 
@@ -181,6 +181,7 @@ def test_the_same_command_twice_gives_the_same_bytes_but_for_costs(tmp_path):
     one, two = (write_report(tmp_path / name, costs=False).read_bytes() for name in ("one", "two"))
     assert one == two
     assert b"s/image" not in one
+    assert b"time/image" not in one
     whole = write_report(tmp_path / "one").read_bytes()
     assert whole != one
     assert whole == write_report(tmp_path / "one").read_bytes()
@@ -342,3 +343,19 @@ def test_ticks_are_few_round_and_inside(low, high):
     assert all(low <= tick <= high for tick in ticks)
     steps = np.diff(ticks)
     assert np.allclose(steps, steps[0])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (2.14e-05, "21 µs"),
+        (3e-7, "0.3 µs"),
+        (0.00035, "350 µs"),
+        (0.0104, "10 ms"),
+        (0.999, "1 s"),
+        (1, "1 s"),
+        (75, "75 s"),
+    ],
+)
+def test_a_time_has_two_digits_and_its_unit(seconds, text):
+    assert duration(seconds) == text

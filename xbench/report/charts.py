@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xbench.leaderboard import Row
-from xbench.report.ranking import Section
+from xbench.report.ranking import Section, duration
 from xbench.store import Store
 
 WIDE, HIGH = 620, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 26, 40
-_SHOWN = 5
+_SHOWN = 4
 """How many explainers' curves are drawn at first; the others wait for a click."""
 
 COLOURS, DASHES = 6, 4
@@ -199,7 +199,7 @@ def _linear(low: float, high: float) -> list[float]:
 
 
 def paretos(rows: Sequence[Row], found: Sequence[Section]) -> list[Pareto]:
-    """Return a chart for every model of which several explainers were timed and scored, by its first score."""
+    """Return a chart for every model of which three explainers or more were timed and scored, by its first score."""
     charts = []
     for section in found:
         if not section.tables or not section.tables[0].columns:
@@ -215,7 +215,7 @@ def paretos(rows: Sequence[Row], found: Sequence[Section]) -> list[Pareto]:
             for line in table.lines
             if (row := own.get(line.explainer)) and row.mean is not None and line.seconds and line.seconds.value
         ]
-        if lead.arrow and len([one for one in scored if not one[1]]) > 1:
+        if lead.arrow and len([one for one in scored if not one[1]]) > 2:
             charts.append(_pareto(section, lead.metric, lead.descending, scored))
     return charts
 
@@ -245,7 +245,7 @@ def _pareto(section: Section, metric: str, up: bool, scored: Sequence[tuple[str,
             round(y, 1),
             name in best,
             control,
-            f"{name}: {metric} {row.mean:.3f}, {cost:.2g} s an image",
+            f"{name}: {metric} {row.mean:.3f}, {duration(cost)} an image",
             labels.get(name),
         )
         for (name, control, cost, row), (x, y) in zip(scored, places, strict=True)
@@ -261,7 +261,7 @@ def _pareto(section: Section, metric: str, up: bool, scored: Sequence[tuple[str,
         section.model,
         metric,
         "larger is better" if up else "smaller is better",
-        [Tick(round(across(10.0**k), 1), _power(k)) for k in exponents],
+        [Tick(round(across(10.0**k), 1), duration(10.0**k)) for k in exponents],
         [Tick(float(_height(np.array(at), low, high)), f"{at:g}") for at in _linear(low, high)],
         dots,
         front,
@@ -309,18 +309,3 @@ def _beats(one: tuple[str, bool, float, Row], other: tuple[str, bool, float, Row
     quality, cheap = sign * (one[3].mean or 0), -one[2]
     against, dear = sign * (other[3].mean or 0), -other[2]
     return quality >= against and cheap >= dear and (quality > against or cheap > dear)
-
-
-def _power(exponent: int) -> str:
-    named = {
-        -6: "1 µs",
-        -5: "10 µs",
-        -4: "0.1 ms",
-        -3: "1 ms",
-        -2: "10 ms",
-        -1: "0.1 s",
-        0: "1 s",
-        1: "10 s",
-        2: "100 s",
-    }
-    return named.get(exponent, f"1e{exponent} s")

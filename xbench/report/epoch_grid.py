@@ -10,7 +10,7 @@ from xbench.report.pictures import Quality, photo, rising
 from xbench.report.results import Result
 from xbench.store import Store
 
-BUDGET = 600_000
+BUDGET = 400_000
 """How many characters all maps may take."""
 
 _QUALITIES = [Quality(*each) for each in [(64, 31), (32, 31), (28, 15), (20, 15), (14, 7)]]

@@ -18,7 +18,7 @@ _LETTERS = {
     "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "Œ": r"\OE{}", "ø": r"\o{}", "Ø": r"\O{}", "ł": r"\l{}",
     "Ł": r"\L{}", "ı": r"\i{}", "å": r"\aa{}", "Å": r"\AA{}", "–": "--{}", "—": "---{}", "‘": "`{}", "’": "'{}",
     "“": "``{}", "”": "''{}", "…": r"\dots{}", "†": r"\dag{}", "‡": r"\ddag{}", "§": r"\S{}", "©": r"\copyright{}",
-    "\u00a0": "~",
+    "\u00a0": r"\nobreakspace{}",
     "±": r"\(\pm\)", "×": r"\(\times\)", "·": r"\(\cdot\)", "°": r"\(^\circ\)", "µ": r"\(\mu\)", "−": r"\(-\)",
     "≤": r"\(\leq\)", "≥": r"\(\geq\)", "→": r"\(\to\)", "↑": r"\(\uparrow\)", "↓": r"\(\downarrow\)",
     "α": r"\(\alpha\)", "β": r"\(\beta\)", "γ": r"\(\gamma\)", "δ": r"\(\delta\)", "ε": r"\(\varepsilon\)",
@@ -32,7 +32,7 @@ def escape(text: str, breaks: bool = False) -> str:
     Letters with accents and a few signs are typeset; of any other character its code point is shown, ``[U+65E5]``, for the
     fonts of a plain document have none. White space is one space. With ``breaks`` a line may end behind ``/ , [ =`` and ``_``.
     """
-    text = " ".join(unicodedata.normalize("NFC", text).split())
+    text = re.sub(r"[ \t\r\n\f\v]+", " ", unicodedata.normalize("NFC", text)).strip(" ")
     return "".join(_shown(char, after, breaks) for char, after in itertools.zip_longest(text, text[1:], fillvalue=""))
 
 

@@ -12,7 +12,7 @@ from xbench.store import Json, content_key
 _TARGETS = {
     "predicted": "the class that the classifier predicts",
     "label": "the true class",
-    "annotated": "the class that the annotation is of",
+    "annotated": "the class that the mask is evidence for, else the predicted one",
 }
 _VERSIONS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
@@ -146,7 +146,7 @@ def _params(part: Json) -> Prose:
 
 
 def _statistics(sheets: Sequence[Sheet], manifests: Sequence[Json], rows: Sequence[Row]) -> Prose:
-    level = f"{LEVEL:.0%}".replace("%", " %")
+    level = f"{LEVEL:.0%}".replace("%", "\u00a0%")
     groups = sorted({(sheet.n_groups, sheet.n) for sheet in sheets})
     drawn = " or ".join(
         f"{several} images" if several == n else f"{several} groups (patients, specimens), never single images"

@@ -81,9 +81,9 @@ def write_paper(folders: Sequence[Path], kind: str, intervals: Intervals = "pm")
     folders
         Runs' folders.
     kind
-        ``latex``: table.tex, methods.tex, paper.tex, references.bib, figures; ``markdown``: table.md, methods.md and the
-        same references and figures; ``csv``: table.csv, a line a number; ``pdf``: paper.pdf, compiled where there is a
-        pdflatex, else drawn.
+        ``latex``: table.tex, methods.tex, paper.tex that takes them in, references.bib, figures; ``markdown``: table.md,
+        methods.md, paper.md that holds both, and the same references and figures; ``csv``: table.csv, a line a number;
+        ``pdf``: paper.pdf, compiled where there is a pdflatex, else drawn.
     intervals
         ``pm`` writes half an interval's width behind a mean, ``range`` both its ends.
 
@@ -101,11 +101,10 @@ def write_paper(folders: Sequence[Path], kind: str, intervals: Intervals = "pm")
     if kind == "csv":
         return [_write(folder / "table.csv", csv_text(paper))], told
     if kind == "markdown":
-        paths = [
-            _write(folder / "table.md", markdown_text(paper, intervals)),
-            _write(folder / "references.bib", paper.references.bibtex()),
-        ]
-        return [*paths, *(path for path, _ in _figures(paper, folder))], told
+        figures = _figures(paper, folder)
+        contents = {**_markdown(paper, folder, figures, intervals), "references.bib": paper.references.bibtex()}
+        paths = [_write(folder / name, content) for name, content in contents.items()]
+        return [*paths, *(path for path, _ in figures)], told
     figures = _figures(paper, folder)
     paths = [*_write_latex(paper, folder, figures, intervals), *(path for path, _ in figures)]
     if kind == "pdf":
@@ -140,7 +139,7 @@ def _figures(paper: Paper, folder: Path) -> list[tuple[Path, Prose]]:
         made.append((home / f"critical_{number}.pdf", [
             "Mean ranks by ", Name(ranking.metric), " of explanations of ", Name(ranking.model),
             f" over {ranking.test.n} {ranking.blocks} (1 is best; {ranking.board}). Bars join explainers that cannot be told "
-            "apart: Friedman's test, Nemenyi's critical difference at 5 %.",
+            "apart: Friedman's test, Nemenyi's critical difference at 5\u00a0%.",
         ]))  # fmt: skip
         draw_ranking(ranking, made[-1][0])
     for number, figure in enumerate(curve_figures(paper.records), start=1):
@@ -172,18 +171,26 @@ def csv_text(paper: Paper) -> str:
     return text.getvalue()
 
 
-def markdown_text(paper: Paper, intervals: Intervals = "pm") -> str:
-    """Return tables, methods and numbered references as Markdown."""
-    from xbench.report.latex import markdown_text as shown
+def _markdown(
+    paper: Paper, folder: Path, figures: Sequence[tuple[Path, Prose]], intervals: Intervals
+) -> dict[str, str]:
+    """Return tables, methods with numbered references, and both with the figures, by name."""
+    from xbench.report.latex import markdown_text
     from xbench.report.markdown import markdown_sheet
 
-    parts = [f"# {shown(paper.title)}"]
-    parts += [markdown_sheet(sheet, paper.references, intervals) for sheet in paper.sheets]
-    parts += ["## Methods", *(markdown_prose(told, paper.references) for told in paper.methods)]
-    if paper.references.lines:
-        parts += ["## References"]
-        parts += ["\n".join(f"{i}. {shown(line)}" for i, line in enumerate(paper.references.lines.values(), start=1))]
-    return "\n\n".join(parts) + "\n"
+    references = paper.references
+    table = "\n\n".join(markdown_sheet(sheet, references, intervals) for sheet in paper.sheets)
+    parts = ["## Methods", *(markdown_prose(told, references) for told in paper.methods)]
+    if references.lines:
+        lines = enumerate(references.lines.values(), start=1)
+        parts += ["## References", "\n".join(f"{place}. {markdown_text(line)}" for place, line in lines)]
+    drawn = [
+        f"[{path.stem}]({path.relative_to(folder).as_posix()}): {markdown_prose(told, references)}"
+        for path, told in figures
+    ]
+    methods = "\n\n".join(parts)
+    whole = "\n\n".join([f"# {markdown_text(paper.title)}", table, *drawn, methods])
+    return {"table.md": table + "\n", "methods.md": methods + "\n", "paper.md": whole + "\n"}
 
 
 def _pdf(paper: Paper, folder: Path, paths: list[Path], told: list[str]) -> tuple[list[Path], list[str]]:

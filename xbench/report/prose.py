@@ -43,7 +43,7 @@ def markdown_prose(parts: Prose, references: References) -> str:
     done = []
     for part in parts:
         if isinstance(part, Name):
-            done.append(f"**{markdown_text(part.text)}**")
+            done.append(markdown_text(part.text))
         elif isinstance(part, Cite):
             done.append(f" [{', '.join(map(str, references.numbers(part.keys)))}]" if part.keys else "")
         else:

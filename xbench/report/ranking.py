@@ -209,4 +209,10 @@ def _place(value: float, scale: tuple[float, float]) -> float:
 
 
 def _seconds(value: float | None) -> Cell | None:
-    return None if value is None else Cell(f"{value:.2g}", value=value, title=f"{value:.4g} s an image")
+    return None if value is None else Cell(duration(value), value=value, title=f"{value:.4g} s an image")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in two digits and the unit that suits it."""
+    unit, size = next((each for each in (("s", 1.0), ("ms", 1e-3)) if seconds >= 0.995 * each[1]), ("µs", 1e-6))
+    return f"{float(f'{seconds / size:.2g}'):g} {unit}"

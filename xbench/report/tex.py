@@ -168,7 +168,7 @@ def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Pros
     families = families[:1].upper() + families[1:]
     if continued:
         return [f"(continued) {families}: explanations of ", Name(sheet.model), "."]
-    level = f"{LEVEL:.0%}".replace("%", " %")
+    level = f"{LEVEL:.0%}".replace("%", "\u00a0%")
     spread = f"half the width of the {level} interval" if intervals == "pm" else f"{level} interval"
     drawn = "groups" if sheet.n_groups != sheet.n else "samples"
     told: list[str | Name] = [
