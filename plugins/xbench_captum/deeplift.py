@@ -39,10 +39,13 @@ def deeplift(model: Model, fill: Fill) -> Explainer:
         From the explainer, when the network does something that DeepLIFT has no rule for, or cannot be copied.
     """
 
+    idle: list[Twin] = []
+
     def explain(batch: Batch) -> Explanation:
-        twin, size = Twin(model, batch.image), max(1, model.batch_size // 2)
+        twin, size = idle.pop() if idle else Twin(model, batch.image), max(1, model.batch_size // 2)
         parts = zip(batch.image.split(size), batch.target.split(size), strict=True)
         found = [_rescale(twin, image, filled(fill, image), target) for image, target in parts]
+        idle.append(twin)  # after an error it is not used again: hooks may be left on it
         return _explanation(*(torch.cat(part) for part in zip(*found, strict=True)))
 
     return explain
