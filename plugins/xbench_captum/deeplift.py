@@ -38,7 +38,6 @@ def deeplift(model: Model, fill: Fill) -> Explainer:
     Unsupported
         From the explainer, when the network does something that DeepLIFT has no rule for, or cannot be copied.
     """
-
     idle: list[Twin] = []
 
     def explain(batch: Batch) -> Explanation:
