@@ -60,6 +60,8 @@ def spoil(folder, out):
         "notes": [SCRIPT],
         "suite": END,
         "extra": {SCRIPT: IMAGE},
+        "settings": [SCRIPT],
+        "components": [{"text": IMAGE, "citation": SCRIPT, "bibtex": [END]}],
     }
     (out / "run.json").write_text(json.dumps(manifest))
     return out

@@ -184,13 +184,14 @@ def provenance(manifest: Mapping[str, Any], results: Sequence[Result]) -> dict[s
     run += [
         (name, str(version)) for name, version in dict(manifest.get("versions", {})).items() if name != "xbench-xai"
     ]
-    told = {"command", "suite", "protocol", "data", "primary", "xbench", "python", "machine", "versions"}
+    if isinstance(settings := manifest.get("settings"), list):
+        run.append(("settings", shlex.join(map(str, settings))))
+    told = {"command", "settings", "suite", "protocol", "data", "primary", "xbench", "python", "machine", "versions"}
     # What later versions write down is shown too, whatever it is.
     run += [
         (name, _plain(value))
         for name, value in sorted(manifest.items())
-        if name not in {*told, "title", "cells", "notes", "bibliography"}
-        and isinstance(value, (str, int, float, bool, dict))
+        if name not in {*told, "title", "cells", "notes"} and isinstance(value, (str, int, float, bool, dict))
     ]
     parts: dict[tuple[str, str], Facts] = {}
     for result in results:
@@ -219,7 +220,24 @@ def provenance(manifest: Mapping[str, Any], results: Sequence[Result]) -> dict[s
         }
         for result in results
     ]
-    return {"run": run, "notes": [str(note) for note in manifest.get("notes", [])], "parts": parts, "cells": cells}
+    return {
+        "run": run,
+        "notes": [str(note) for note in manifest.get("notes", [])],
+        "parts": parts,
+        "cells": cells,
+        "sources": _sources(manifest.get("components", [])),
+    }
+
+
+def _sources(components: Iterable[Mapping[str, Any]]) -> list[tuple[str, list[str], list[str]]]:
+    """Return every citation with the components that rest on it, and its BibTeX entries."""
+    found: dict[str, tuple[list[str], list[str]]] = {}
+    for component in components:
+        if citation := str(component.get("citation") or ""):
+            whose, entries = found.setdefault(citation, ([], []))
+            whose.append(str(component.get("text") or component.get("id")))
+            entries += [str(entry) for entry in component.get("bibtex", []) if str(entry) not in entries]
+    return [(citation, list(dict.fromkeys(whose)), entries) for citation, (whose, entries) in found.items()]
 
 
 def _component(definition: Mapping[str, Any], **more: str | None) -> Facts:
