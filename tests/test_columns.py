@@ -1,5 +1,8 @@
 """Which samples get a picture, and what becomes of maps that are not finite."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -10,8 +13,9 @@ from xbench.checks import InvalidMap, checked
 from xbench.columns import GALLERY, Columns, gallery_rows
 from xbench.devices import halving, images_a_pass, keep_freed_memory
 from xbench.models import Model
-from xbench.scene import Backdrop, Scene
+from xbench.scene import Backdrop, Curve, Scene
 from xbench.seeds import sample_keys
+from xbench.specs import MetricSpec, ScoreSpec
 from xbench.tensors import Batch
 
 CPU = torch.device("cpu")
@@ -78,6 +82,23 @@ def test_pictures_of_a_slice_are_the_rows_asked_for_however_it_is_cut_into_batch
             arrays["gallery/attribution_scale"]
         ).view(-1, 1, 1)
         torch.testing.assert_close(found, maps[[0, 3, 6]], atol=2e-3, rtol=2e-3)
+
+
+def test_a_curve_keeps_its_sums_and_squares_over_the_samples_that_have_one():
+    columns, maps = Columns(), torch.rand(5, 4, 4)
+    component = SimpleNamespace(
+        scores=lambda: [("deletion", ScoreSpec(name="deletion", higher_is_better=False))],
+        spec=MetricSpec(name="deletion", version=1, factory="x:y", scores=(), family="faithfulness"),
+    )
+    y = torch.rand(5, 3, dtype=torch.float64)
+    y[1, 2] = float("nan")
+    x = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    for part in (slice(0, 2), slice(2, 5)):
+        found = {"deletion": y[part].mean(dim=1).nan_to_num(), "deletion.curve": Curve(x, y[part])}
+        columns.add_scores(component, found, scene(maps[part]))
+    kept = y[[0, 2, 3, 4]]
+    expected = torch.stack([4 * x, kept.sum(dim=0), torch.full((3,), 4.0, dtype=torch.float64), (kept**2).sum(dim=0)])
+    np.testing.assert_allclose(columns.arrays()["curve/deletion"], expected.numpy())
 
 
 def test_too_little_memory_halves_the_batch_until_it_fits_or_one_is_too_much():

@@ -416,3 +416,12 @@ def test_sample_tables_and_galleries_are_read_back(store):
     found = store.gallery("d")
     assert found.keys() == images.keys()
     assert all(np.array_equal(found[name], value) for name, value in images.items())
+
+
+def test_slices_from_before_curves_had_squares_join_with_later_ones(store):
+    for part in range(3):
+        arrays = columns(part)
+        if part:
+            arrays["curve/deletion"] = np.full((4, 5), part + 1.0)
+        store.commit(KEY, part, arrays, None, COST)
+    np.testing.assert_array_equal(store.read(KEY).arrays["curve/deletion"], np.full((3, 5), 6.0))
