@@ -107,7 +107,7 @@ def test_every_parameter_of_a_first_party_component_has_a_meaning_of_one_clause(
         for spec in registry.of_kind(kind).values():
             assert list(spec.params) == [name for name in spec.params if spec.meanings.get(name)], spec.id
             for text in spec.meanings.values():
-                assert len(text) <= 100, text
+                assert len(text) <= 120, text
                 assert not text.endswith("."), text
                 assert text.isprintable()
 

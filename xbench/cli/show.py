@@ -119,26 +119,30 @@ def _section(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) 
     out.print()
     out.print(_text(title, "bold"))
     kept = [place for place in range(len(header)) if any(line[place] for line in lines)]
-    least = [
-        _least([header[place], *(line[place] for line in lines)], _WIDE if place == kept[-1] else _NARROW)
-        for place in kept
-    ]
-    while sum(least) + 2 * len(least) > out.width and max(least[1:], default=0) > 1:
-        least[least.index(max(least[1:]), 1)] -= 1
+    columns = [[header[place], *(line[place] for line in lines)] for place in kept]
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for place, width in zip(kept, least, strict=True):
-        table.add_column(_text(header[place]), overflow="fold", min_width=width)
+    for cells, width in zip(columns, _widths(columns, out.width - 2 * (len(kept) - 1)), strict=True):
+        table.add_column(_text(cells[0]), overflow="fold", width=width)
     for line in lines:
         table.add_row(*(_text(line[place]) for place in kept))
     out.print(table)
 
 
-def _least(cells: Sequence[str], most: int) -> int:
-    """Return how narrow a column may become: a short one not at all, a long one to its longest word, at most to ``most``."""
-    whole = max(len(line) for cell in cells for line in cell.split("\n"))
-    return (
-        whole if whole <= most else min(most, max(most // 2, *(len(word) for cell in cells for word in cell.split())))
-    )
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return widths that fit into the room: the widest columns give way first, the first one and short words last.
+
+    Rich, left alone, keeps to no column's least width and cuts the last one off.
+    """
+    widths = [min(room, max(len(line) for cell in cells for line in cell.split("\n"))) for cells in columns]
+    least = [
+        min(width, _WIDE if place == len(columns) - 1 else _NARROW) if place else width
+        for place, width in enumerate(widths)
+    ]
+    while sum(widths) > max(room, len(widths)):
+        over = [place for place, width in enumerate(widths) if width > least[place]]
+        over = over or [place for place, width in enumerate(widths) if width > 1 and (place or max(widths[1:]) == 1)]
+        widths[max(over, key=widths.__getitem__)] -= 1
+    return widths
 
 
 def _try(command: str) -> None:
