@@ -214,6 +214,9 @@ def test_a_phone_scrolls_tables_but_never_the_page_sideways(opened, name):
     for details in page.locator("details").all():
         details.evaluate("one => one.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    # Text for screen readers alone must not widen the page either, however many columns stand beside each other.
+    loose = "all => all.filter(one => one.offsetParent === document.body).length"
+    assert page.locator(".box .hide").evaluate_all(loose) == 0
     assert page.locator(".box").first.evaluate("box => box.scrollWidth > box.clientWidth")
 
 

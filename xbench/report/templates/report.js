@@ -70,7 +70,8 @@
       });
       const hidden = root.classList.contains("hide-controls");
       const shown = ranked.filter((row) => !row.classList.contains("gone") && !(hidden && row.classList.contains("control")));
-      count.textContent = shown.length === ranked.length ? `${shown.length} explainers` : `${shown.length} of ${ranked.length} explainers`;
+      const total = `${ranked.length} ${ranked.length === 1 ? "explainer" : "explainers"}`;
+      count.textContent = shown.length === ranked.length ? total : `${shown.length} of ${total}`;
     };
     for (const input of [family, scores, find]) if (input) input.addEventListener("input", filter);
     tools.querySelector("[data-reset]").addEventListener("click", () => {
