@@ -19,8 +19,10 @@ LAYERS = [
         "codehash",
         "refs",
         "events",
+        "class_lists",
         "folder",
         "weights",
+        "user_code",
         "stored_maps",
         "map_writer",
     },
@@ -30,6 +32,7 @@ LAYERS = [
     {"fit_tasks", "metrics", "training", "columns"},
     {"plan", "scoring"},
     {"own_model"},
+    {"adapters"},
     {"work", "worker", "executors", "stats", "flips", "paired", "bibliography"},
     {"leaderboard", "export", "curves", "evidence", "origin"},
     {"tables", "comparison", "trust", "friedman"},
@@ -39,6 +42,7 @@ LAYERS = [
     {"api"},
     {"estimate", "verify"},
     {"submit", "scaffold"},
+    {"testing"},
     {"cli", "__main__", "__init__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

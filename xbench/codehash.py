@@ -4,6 +4,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from pathlib import Path
 def code_hash(factory: str) -> str:
     """Return a hash over the syntax trees of a factory's module and of the modules that it imports from its own package.
 
-    Modules of other plugins (packages named ``xbench_...``) count likewise. Comments, layout and docstrings do not count;
-    neither does code of other packages, which versions speak for.
+    Modules of other plugins (packages named ``xbench_...``) count likewise, and so do those that lie beside a single file in
+    a folder of a user's own. Comments, layout and docstrings do not count; neither does code of other packages, which
+    versions speak for.
 
     Parameters
     ----------
@@ -108,7 +110,20 @@ def _siblings(source: Path, stamp: int, module: str) -> tuple[str, ...]:
                 parts = parts[: len(parts) - node.level + 1]
                 base = ".".join([*parts, base] if base else parts)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in dict.fromkeys(found) if (other := name.partition(".")[0]) == top or _is_plugin(other))
+    beside = _beside(source) if source.stem == module else set()
+    return tuple(
+        name
+        for name in dict.fromkeys(found)
+        if (other := name.partition(".")[0]) == top or _is_plugin(other) or other in beside
+    )
+
+
+def _beside(source: Path) -> set[str]:
+    """Return the modules and packages that lie beside a file; of an installed one none, for they are other people's."""
+    folder = source.parent
+    if {"site-packages", "dist-packages"} & set(folder.parts) or folder == Path(os.__file__).parent:
+        return set()
+    return {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
 
 
 def _is_plugin(package: str) -> bool:

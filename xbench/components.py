@@ -10,6 +10,7 @@ from xbench.errors import XbenchError, did_you_mean
 from xbench.plugins import Registry
 from xbench.refs import Ref, is_pattern, matching, param_text, parse_ref, typed_params
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Polarity, ScoreSpec, Spec
+from xbench.user_code import is_own, own_spec
 from xbench.weights import weights_sha256
 
 if TYPE_CHECKING:
@@ -129,6 +130,13 @@ def import_attr(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def factory_of(spec: Spec) -> Any:
+    """Return a component's factory; of a plain function, what its adapter makes of it."""
+    made = import_attr(spec.factory)
+    adapter = getattr(spec, "adapter", None)
+    return import_attr(adapter)(made) if adapter else made
+
+
 def resolve(
     kind: str, text: str, registry: Registry, mistakes: list[str], more: Mapping[str, object] | None = None
 ) -> Component | None:
@@ -138,12 +146,19 @@ def resolve(
     except ValueError as error:
         mistakes.append(str(error))
         return None
-    installed = registry.of_kind(kind)
-    if ref.id not in installed:
+    given = (*ref.params, *(more or {}).items())
+    if is_own(ref.id):
+        try:
+            spec: Spec = own_spec(kind, ref.id, given)
+        except XbenchError as error:
+            mistakes += error.lines
+            return None
+    elif ref.id in (installed := registry.of_kind(kind)):
+        spec = installed[ref.id]
+    else:
         mistakes.append(_absent(kind, ref.id, registry))
         return None
-    spec: Spec = installed[ref.id]
-    params, faults = typed_params(spec, (*ref.params, *(more or {}).items()))
+    params, faults = typed_params(spec, given)
     mistakes += faults
     if (ref.series or ref.checkpoint is not None) and not getattr(spec, "checkpoints", False):
         at = "*" if ref.series else ref.checkpoint

@@ -1,4 +1,4 @@
-"""Pictures in class folders as a data set: ready splits or none, any number of classes, masks where there are some."""
+"""Pictures in class folders, or beside a table, as a data set: ready splits or none, masks where there are some."""
 
 import hashlib
 import json
@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from xbench.class_lists import IMAGES, LABELS, place_of, read_labels
 from xbench.data import Bools, Floats, Index, Samples
 from xbench.errors import XbenchError, did_you_mean
 
-Layout = Literal["auto", "splits", "flat"]
-Fit = Literal["crop", "squash"]
+Layout = Literal["auto", "splits", "flat", "whole"]
+Fit = Literal["crop", "squash", "imagenet"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -46,6 +48,11 @@ class _Found:
     splits: dict[str, list[_File]]
     flat: bool
     notes: tuple[str, ...]
+    told: bool = False
+
+
+_Held = tuple[tuple[str, ...], dict[str, list[list[_File]]], list[str]]
+"""Classes; split (or "") -> label -> pictures; the paths of other files."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class ImageFolder:
     fit: Fit
     seed: int
     hint: str
+    known: tuple[str, ...] = ()
+    masks: str = MASKS
 
     def index(self, split: str) -> Index:
         """Return the index of ``train``, ``valid`` or ``test``; ids are paths under the root, every picture is a group.
@@ -71,7 +80,7 @@ class ImageFolder:
             raise XbenchError(f"{self.id} has no split {split!r}; it has {', '.join(SPLITS)}")
         found = self._found
         files = found.splits[split]
-        made_of = {
+        made_of: dict[str, object] = {
             "reader": _READER,
             "size": self.size,
             "fit": self.fit,
@@ -80,6 +89,8 @@ class ImageFolder:
             "classes": found.classes,
             "files": [(file.name, file.size, file.mask_size) for file in files],
         }
+        if found.told:  # else a picture's path tells its class
+            made_of |= {"labels": [file.label for file in files], "masks": self.masks}
         return Index(
             ids=tuple(file.name for file in files),
             labels=np.array([file.label for file in files], np.int64),
@@ -133,24 +144,40 @@ class ImageFolder:
     @cached_property
     def _found(self) -> _Found:
         root, inner = self._root, _folders(self._root)
+        table = root / LABELS if IMAGES in inner and (root / LABELS).is_file() else None
         named = any(name in inner for names in SPLITS.values() for name in names)
-        flat = self.layout == "flat" or (self.layout == "auto" and not named)
-        parts = {"": root} if flat else {split: root / _split_folder(root, split, inner) for split in SPLITS}
-        classes = self._shared_classes(list(parts.values()))
-        masks, strange = _masks(root), []
-        held: dict[str, list[list[_File]]] = {}
-        for split, part in parts.items():
-            held[split] = []
-            for label, name in enumerate(classes):
-                files, others = _pictures(root, part / name, label, masks)
-                held[split].append(files)
-                strange += others
-        splits = {split: [file for files in classes_of for file in files] for split, classes_of in held.items()}
-        if flat:
-            splits = _dealt(self.id, held[""], self.seed)
+        flat = self.layout in ("flat", "whole") or (self.layout == "auto" and not named)
+        masks = _masks(root, self.masks)
+        if table:
+            classes, held, strange = self._listed(table, masks)
+            flat = flat or set(held) == {""}
+        else:
+            parts = {"": root} if flat else {split: root / _split_folder(root, split, inner) for split in SPLITS}
+            classes, held, strange = self._foldered(root, parts, masks)
+        if self.layout == "whole":
+            every = [file for part in held.values() for of_class in part for file in of_class]
+            splits: dict[str, list[_File]] = {
+                "train": [],
+                "valid": [],
+                "test": sorted(every, key=lambda file: file.name),
+            }
+            flat = False
+        elif flat:
+            splits = _dealt(
+                self.id, [list(chain(*of_class)) for of_class in zip(*held.values(), strict=True)], self.seed
+            )
+        else:
+            splits = {split: list(chain(*held.get(split, []))) for split in SPLITS}
         files = [file for split in splits.values() for file in split]
         masked = {file.mask for file in files if file.mask}
         notes = [f"{self.id}: {len(masked):,} of the {len(files):,} pictures have a mask"]
+        if table and not masks and any(row.mask for row in read_labels(table)):
+            notes[0] += f", for {LABELS} names masks but there is no folder {self.masks!r} (data.masks=NAME says which)"
+        if self.known:
+            shown = len({file.label for file in files})
+            notes.append(f"{self.id}: the pictures are of {shown:,} of the {len(classes):,} classes listed")
+        if self.layout == "whole":
+            notes.append(f"{self.id}: all {len(files):,} pictures are scored, and none is left to train on")
         if flat:
             notes.append(
                 f"{self.id}: no train, valid and test here; 60, 20 and 20 % of each class by a hash of file names and "
@@ -161,11 +188,67 @@ class ImageFolder:
             notes.append(f"{self.id}: {len(strange):,} files do not end in {ends} and are left out, as {strange[0]}")
         if idle := sorted(set(masks) - masked):
             notes.append(f"{self.id}: {len(idle):,} masks belong to no picture, as {idle[0]!a}")
-        return _Found(classes, splits, flat, tuple(notes))
+        return _Found(classes, splits, flat, tuple(notes), told=bool(table or self.known or self.masks != MASKS))
+
+    def _foldered(self, root: Path, parts: dict[str, Path], masks: dict[str, int]) -> _Held:
+        """Return the classes, the pictures of each split's class folders by label, and the paths of other files."""
+        held: dict[str, list[list[_File]]] = {}
+        strange: list[str] = []
+        if self.known:
+            classes = self.known
+            folders = {split: [name for name in _folders(part) if name != self.masks] for split, part in parts.items()}
+            if empty := next((parts[split] for split, names in folders.items() if not names), None):
+                raise XbenchError(f"{empty} holds no folder; {self.id} needs one for each class that is shown")
+        else:
+            classes = self._shared_classes(list(parts.values()))
+            folders = {split: list(classes) for split in parts}
+        for split, part in parts.items():
+            held[split] = [[] for _ in classes]
+            for name in folders[split]:
+                label = place_of(name, classes, part) if self.known else classes.index(name)
+                files, others = _pictures(root, part / name, label, masks, self.masks)
+                held[split][label] += files
+                strange += others
+        return classes, held, strange
+
+    def _listed(self, table: Path, masks: dict[str, int]) -> _Held:
+        """Return the same of a folder of images and a table of what is on them."""
+        rows = read_labels(table)
+        named = all(row.name for row in rows)
+        if not self.known and not named:
+            raise XbenchError(f"{table} has no names of classes; {self.id} needs them, there or by data.classes=FILE")
+        classes = self.known or tuple(sorted({row.name for row in rows}))
+        held: dict[str, list[list[_File]]] = {}
+        for row in rows:
+            if self.known and row.index is not None:
+                if row.index >= len(classes):
+                    raise XbenchError(f"{table} has the index {row.index}; the list has {len(classes)} classes")
+                label = row.index
+            else:
+                label = place_of(row.name, classes, table)
+            split = next((split for split, names in SPLITS.items() if row.split in names), "") if row.split else ""
+            if row.split and not split:
+                raise XbenchError(f"{table} has the split {row.split!r}; train, valid and test are known")
+            name = f"{IMAGES}/{row.file}"
+            path = table.parent / name
+            if ".." in Path(row.file).parts or not path.is_file():
+                raise XbenchError(f"{table} lists {row.file!r}, which is not in {table.parent / IMAGES}")
+            mask = f"{self.masks}/{row.mask or os.path.splitext(row.file)[0] + '.png'}"
+            if row.mask and masks and mask not in masks:
+                raise XbenchError(
+                    f"{table} lists the mask {row.mask!r}, which is not in {table.parent / self.masks}; "
+                    "data.masks=NAME says in which folder the masks are"
+                )
+            of_split = held.setdefault(split, [[] for _ in classes])
+            size = path.stat().st_size
+            of_split[label].append(_File(name, label, size, mask if mask in masks else "", masks.get(mask, 0)))
+        if "" in held and len(held) > 1:
+            raise XbenchError(f"{table} names a split for some pictures; it must for all, or for none")
+        return classes, held, []
 
     def _shared_classes(self, parts: Sequence[Path]) -> tuple[str, ...]:
         """Return the classes, of which every part has a folder."""
-        has = {part: [name for name in _folders(part) if name != MASKS] for part in parts}
+        has = {part: [name for name in _folders(part) if name != self.masks] for part in parts}
         classes = self.classes or tuple(has[parts[0]])
         if len(classes) < 2:
             what = f"only the folder {classes[0]!r}" if classes else "no folder"
@@ -190,11 +273,16 @@ def image_folder(
     fit: Fit = "crop",
     seed: int = 0,
     hint: str = "",
+    known: Sequence[str] = (),
+    masks: str = MASKS,
 ) -> ImageFolder:
     """Return the data set of ``<root>/{train,valid,test}/<class>/*``, or of ``<root>/<class>/*`` without splits.
 
     Pictures are .jpg, .jpeg, .png and .webp files right in a class folder; ``val`` does for ``valid``. The mask of
     ``<split>/<class>/a.jpg`` may lie at ``<root>/masks/<split>/<class>/a.png``, where anything but black is the object.
+
+    Or a root with a table ``labels.csv`` beside ``images/`` (`xbench.class_lists`): the classes are those it names, and the
+    mask of ``images/a.jpg`` is ``masks/a.png`` or what its column ``mask`` says.
 
     Parameters
     ----------
@@ -210,14 +298,20 @@ def image_folder(
         The class folders to read, in label order; none given takes those that are there, by the alphabet.
     layout
         ``splits``, ``flat`` (60, 20 and 20 % of each class are train, valid and test by a hash of seed and file name), or
-        ``auto``: splits where a folder has the name of one.
+        ``auto``: splits where a folder has the name of one. ``whole``: all pictures are the test, and nothing is left to
+        train on.
     fit
         ``crop``: the shorter side becomes ``size`` and of the longer one the middle stays, so that round things stay
-        round. ``squash``: the whole picture, its sides stretched to a square.
+        round. ``squash``: the whole picture, its sides stretched to a square. ``imagenet``: the middle 7/8 of the square
+        that ``crop`` keeps, as networks for ImageNet are tested (256 pixels, of which 224 are shown).
     seed
         Another seed is another split of a flat layout; ready splits stay.
     hint
         How an error about missing files ends: what else would do.
+    known
+        All classes in the order of a network's outputs, of which the pictures show some; a class needs no folder then.
+    masks
+        The name of the folder of masks.
 
     Raises
     ------
@@ -226,7 +320,7 @@ def image_folder(
     """
     if not 8 <= size <= 4096:
         raise XbenchError(f"{id}: size={size} does not do for a picture; 8 to 4096 pixels do")
-    return ImageFolder(id, root, home, size, tuple(classes), layout, fit, seed, hint)
+    return ImageFolder(id, root, home, size, tuple(classes), layout, fit, seed, hint, tuple(known), masks)
 
 
 def read_picture(path: Path, size: int, fit: Fit) -> tuple[Floats, tuple[int, int]]:
@@ -284,8 +378,8 @@ def _colour(picture: Image.Image) -> Image.Image:
 
 def _resized(picture: Image.Image, size: int, fit: Fit) -> Floats:
     left = top = 0.0
-    if fit == "crop":
-        side = min(picture.size)
+    if fit != "squash":
+        side = min(picture.size) * (7 / 8 if fit == "imagenet" else 1)
         left, top = (picture.width - side) / 2, (picture.height - side) / 2
     box = (left, top, picture.width - left, picture.height - top)
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box), np.float32)
@@ -333,13 +427,13 @@ def _split_folder(root: Path, split: str, inner: Sequence[str]) -> str:
     return found[0]
 
 
-def _masks(root: Path) -> dict[str, int]:
+def _masks(root: Path, folder: str) -> dict[str, int]:
     """Return the masks' sizes in bytes by their paths under the root."""
-    paths = (Path(above, name) for above, _, names in os.walk(root / MASKS) for name in names if name.endswith(".png"))
+    paths = (Path(above, name) for above, _, names in os.walk(root / folder) for name in names if name.endswith(".png"))
     return {path.relative_to(root).as_posix(): path.stat().st_size for path in paths if path.is_file()}
 
 
-def _pictures(root: Path, folder: Path, label: int, masks: dict[str, int]) -> tuple[list[_File], list[str]]:
+def _pictures(root: Path, folder: Path, label: int, masks: dict[str, int], where: str) -> tuple[list[_File], list[str]]:
     """Return a class folder's pictures by name, and the paths of its other files."""
     files, others = [], []
     for entry in sorted(_entries(folder), key=lambda entry: entry.name):
@@ -349,7 +443,7 @@ def _pictures(root: Path, folder: Path, label: int, masks: dict[str, int]) -> tu
         if not name.lower().endswith(SUFFIXES):
             others.append(name)
             continue
-        mask = f"{MASKS}/{os.path.splitext(name)[0]}.png"
+        mask = f"{where}/{os.path.splitext(name)[0]}.png"
         files.append(_File(name, label, entry.stat().st_size, mask if mask in masks else "", masks.get(mask, 0)))
     if not files:
         raise XbenchError(f"{folder} holds no picture; files ending in {', '.join(SUFFIXES)} are looked for there")
@@ -359,7 +453,7 @@ def _pictures(root: Path, folder: Path, label: int, masks: dict[str, int]) -> tu
 def _dealt(id: str, classes: Sequence[Sequence[_File]], seed: int) -> dict[str, list[_File]]:
     """Return the splits of classes that have none; each class in an order that hangs on the seed and its file names."""
     splits: dict[str, list[_File]] = {split: [] for split in SPLITS}
-    for files in classes:
+    for files in filter(None, classes):
         if len(files) < 3:
             raise XbenchError(
                 f"{id} cannot split a class of {len(files)} pictures, as {files[0].name}; 3 are the least"

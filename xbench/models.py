@@ -119,9 +119,30 @@ class Model:
     def logits(self, image: Tensor) -> Tensor:
         """Return logits [B,K] of images [B,C,H,W] in [0,1]; a one-logit net gives [-z, z]."""
         self.passes.begin(image.device)
-        out = self._forward(image)
+        return self._passed(self._forward(image))
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Count the passes of someone who calls the module itself; of a one-logit net that one gets [-z, z] too."""
+
+        def before(module: nn.Module, inputs: tuple[object, ...]) -> None:
+            self.passes.begin(self.device)
+            if inputs and isinstance(image := inputs[0], Tensor) and image.requires_grad:
+                self._enter(image)
+
+        def after(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+            return self._passed(output)
+
+        handles = [self.module.register_forward_pre_hook(before), self.module.register_forward_hook(after)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _passed(self, out: Tensor) -> Tensor:
         self.passes.end()
-        self.passes.forwards += len(image)
+        self.passes.forwards += len(out)
         if out.ndim != 2:
             raise ValueError(f"the model gave logits of shape {tuple(out.shape)}; [batch, classes] is needed")
         if out.shape[1] == 1:
@@ -135,9 +156,7 @@ class Model:
     def _forward(self, image: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             if image.requires_grad:
-                if self._entry is not None:
-                    self._entry.remove()  # on an image used again they would pile up
-                self._entry = image.register_hook(self._end_backward)
+                self._enter(image)
             return self.module(image)
         # With channels innermost a CPU takes half of the time on small images of one channel, .86 on ResNet-18 (make bench).
         if self._channels_last and (image.device.type == "cpu" or torch.is_autocast_enabled("cuda")):
@@ -151,6 +170,11 @@ class Model:
                 self._channels_last = False
                 return out
         return self.module(image)
+
+    def _enter(self, image: Tensor) -> None:
+        if self._entry is not None:
+            self._entry.remove()  # on an image used again they would pile up
+        self._entry = image.register_hook(self._end_backward)
 
     def prob(self, logits: Tensor) -> Tensor:
         """Return probabilities [B,K] of logits [B,K]; a one-logit net's pair [-z, z] gives sigmoid(-z), sigmoid(z)."""
@@ -255,6 +279,9 @@ class Model:
     @contextlib.contextmanager
     def _hooked(self, layer: str, hook: Callable[[nn.Module, object, object], Tensor | None]) -> Iterator[None]:
         modules = dict(self.module.named_modules())
+        inside = getattr(self.module, "inside", "") + layer
+        if layer not in modules and inside in modules:  # a network within another has its layers there
+            layer = inside
         if layer not in modules:
             raise ValueError(f"the model has no layer {layer!r}{did_you_mean(layer, modules)}")
         handle = modules[layer].register_forward_hook(hook)

@@ -135,8 +135,9 @@ class Lent:
 
 
 class Normalised(nn.Module):
-    """A network that normalises images [B,C,H,W] in [0,1] before it looks at them."""
+    """A network that normalises images [B,C,H,W] in [0,1] before it looks at them; its layers are found as if it did not."""
 
+    inside = "network."
     mean: Tensor
     std: Tensor
 
@@ -153,6 +154,15 @@ class Normalised(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return the network's logits."""
         return self.network((image - self.mean) / self.std)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the network's own attribute, ``model.layer4``, where this has none."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("__"):  # how to copy or pickle the network is not how to copy this
+                raise
+            return getattr(super().__getattr__("network"), name)
 
 
 @contextlib.contextmanager
@@ -175,7 +185,7 @@ def borrowed(
     gpus = sorted({value.device.index or 0 for value in module.parameters() if value.device.type == "cuda"})
     try:
         with torch.random.fork_rng(devices=gpus):
-            own = Model(_normalising(module, mean, std, pixels.shape[1]), link or "softmax", batch)
+            own = Model(normalising(module, mean, std, pixels.shape[1]), link or "softmax", batch)
             if link is None and _gives_one_logit(own, pixels):
                 own.link = "sigmoid"
             yield Lent(own, _logits(own, pixels, batch))
@@ -256,7 +266,11 @@ def _inside(component: Component) -> Component:
     return replace(component, params=params, of=component.of and _inside(component.of))
 
 
-def _normalising(module: nn.Module, mean: Any, std: Any, channels: int) -> nn.Module:
+def normalising(module: nn.Module, mean: Any, std: Any, channels: int) -> nn.Module:
+    """Return a network that first takes (image - mean) / std of its images; the network itself where neither is given.
+
+    Raises XbenchError unless each is a number, or one for every channel, and std above 0.
+    """
     if mean is None and std is None:
         return module
     value = next(module.parameters(), torch.zeros(1))

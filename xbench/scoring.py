@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xbench.checks import compare
 from xbench.columns import Columns
-from xbench.components import Component, import_attr
+from xbench.components import Component, factory_of, import_attr
 from xbench.data import Floats
 from xbench.devices import halving
 from xbench.errors import Unsupported
@@ -117,7 +117,7 @@ def build_explainer(
         extra["of"] = build_explainer(component.of, model)
     if state is not None:
         extra["state"] = state
-    return import_attr(component.spec.factory)(model, **extra)
+    return factory_of(component.spec)(model, **extra)
 
 
 def ask(explainer: Callable[[Batch], object], batch: Batch, key: str) -> object:

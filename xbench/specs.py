@@ -28,6 +28,11 @@ class Spec:
         The allowed values of those parameters that have a closed set of them.
     meanings
         What each parameter is, for ``xbench show``: one short clause with its unit and range.
+    quick
+        Parameters for a trial: with them an explanation, or a training, takes moments (`xbench.testing`).
+    known_failures
+        Name of a check that the component does not pass (``xbench check``) -> the reason, for people. Strict: one that it
+        passes is a failure.
     summary
         One line for ``xbench list``.
     citation
@@ -46,6 +51,8 @@ class Spec:
     params: Mapping[str, Param] = field(default_factory=dict)
     choices: Mapping[str, tuple[Param, ...]] = field(default_factory=dict)
     meanings: Mapping[str, str] = field(default_factory=dict)
+    quick: Mapping[str, Param] = field(default_factory=dict)
+    known_failures: Mapping[str, str] = field(default_factory=dict)
     summary: str = ""
     citation: str = ""
     cites: tuple[str, ...] = ()
@@ -53,8 +60,8 @@ class Spec:
 
     @property
     def id(self) -> str:
-        """The name a user types: ``package/name``."""
-        return f"{self.package}/{self.name}"
+        """The name a user types: ``package/name``, or the bare name of what is in no package."""
+        return f"{self.package}/{self.name}" if self.package else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +75,8 @@ class ExplainerSpec(Spec):
     ``control`` marks what a method must beat; ``chance`` is the one that knows nothing, 0 on a table's scale, and ``truth``
     one that knows the answer, 1 on it. ``stored``: the maps were made elsewhere and lie in the folder that the parameter
     ``maps`` names (`xbench.stored_maps`); its content is part of every key, its path is not, and metrics that ask about other
-    images or networks have no answer.
+    images or networks have no answer. ``adapter``: ``"module:attr"`` of what makes a factory of this kind out of the plain
+    function that ``factory`` names (`xbench.user_code`).
     """
 
     kind: ClassVar[str] = "explainer"
@@ -81,6 +89,7 @@ class ExplainerSpec(Spec):
     wraps: bool = False
     fit: str | None = None
     stored: bool = False
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +104,7 @@ class ModelSpec(Spec):
 
     ``wraps`` is for another way of training a classifier, written ``gain/self[of=anole/slim]``: the factory gets the wrapped
     one's net too, as ``of``, the recipe gets its recipe as ``context.wrapped_fit``, and link, datasets and what the net has
-    are those of the wrapped one.
+    are those of the wrapped one. ``adapter``: as of explainers.
     """
 
     kind: ClassVar[str] = "model"
@@ -106,6 +115,7 @@ class ModelSpec(Spec):
     fit: str | None = None
     checkpoints: bool = False
     wraps: bool = False
+    adapter: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

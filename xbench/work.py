@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xbench.checks import InvalidMap, ModelTouched, checked, fingerprint
 from xbench.columns import Columns, gallery_images, gallery_rows
-from xbench.components import Component, import_attr
+from xbench.components import Component, factory_of, import_attr
 from xbench.data import Dataset
 from xbench.devices import choose_device, halving, images_a_pass, keep_freed_memory
 from xbench.errors import CannotWrite, Unsupported
@@ -291,8 +291,9 @@ def build_module(
     params: dict[str, Any] = dict(component.params)
     if component.of:
         params["of"] = build_module(component.of, shape, classes, seed)
+    factory = factory_of(component.spec)  # before the seed is set: a module that is imported may draw numbers
     torch.manual_seed(stable_int("init", component.spec.id, seed))
-    return import_attr(component.spec.factory)(shape, classes, **params)
+    return factory(shape, classes, **params)
 
 
 def recipe_of(component: Component) -> Recipe:
