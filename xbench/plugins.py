@@ -201,6 +201,8 @@ def _fault(spec: Spec) -> str:
         return f"{who} has choices for {', '.join(unknown)}; its parameters are {known}"
     if unknown := [name for name in spec.meanings if name not in spec.params]:
         return f"{who} has meanings of {', '.join(unknown)}; its parameters are {known}"
+    if unknown := [name for name in spec.quick if name not in spec.params]:
+        return f"{who} has quick values of {', '.join(unknown)}; its parameters are {known}"
     if isinstance(spec, MetricSpec) and (unknown := [name for name in spec.sensitive_to if name not in spec.params]):
         return f"{who} is sensitive_to {', '.join(unknown)}; its parameters are {known}"
     return ""

@@ -23,6 +23,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_captum.paths:integrated_gradients",
             params={"score": "logit", "fill": "zero", "steps": 50},
             choices={"score": _SCORE, "fill": _FILL},
+            quick={"steps": 8},
             meanings={
                 "score": _SCORED,
                 "fill": _FILLED,
@@ -39,6 +40,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_captum.paths:gradient_shap",
             params={"score": "logit", "fill": "grey", "n": 50},
             choices={"score": _SCORE, "fill": _REFERENCES},
+            quick={"n": 4},
             meanings={"score": _SCORED, "fill": _REFERRED, "n": "random fills, and places on the paths; 1 or more"},
             needs=("gradients",),
             stochastic=True,
@@ -64,6 +66,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_captum.deeplift:deeplift_shap",
             params={"fill": "grey", "n": 16},
             choices={"fill": _REFERENCES},
+            quick={"n": 4},
             meanings={"fill": _REFERRED, "n": "random fills; 1 or more"},
             needs=("gradients",),
             stochastic=True,
@@ -77,6 +80,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_captum.cells:feature_ablation",
             params={"score": "logit", "fill": "zero", "cells": 7},
             choices={"score": _SCORE, "fill": _FILL},
+            quick={"cells": 3},
             meanings={
                 "score": _SCORED,
                 "fill": "what takes a cell's place: black, grey (.5), white, or the image's mean colour",
@@ -92,6 +96,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_captum.cells:shapley_sampling",
             params={"score": "logit", "fill": "zero", "cells": 7, "n": 26},
             choices={"score": _SCORE, "fill": _FILL},
+            quick={"cells": 3, "n": 3},
             meanings={
                 "score": _SCORED,
                 "fill": "what stands where a cell is missing: black, grey (.5), white, or the image's mean colour",

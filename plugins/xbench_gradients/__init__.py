@@ -30,6 +30,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             factory="xbench_gradients.gradients:smoothgrad",
             params={"score": "logit", "noise_level": 0.15, "n": 50, "variant": "mean"},
             choices={"score": _SCORE, "variant": ("mean", "square", "var")},
+            quick={"n": 4},
             meanings={
                 **_MEANINGS,
                 "noise_level": "standard deviation of the noise, as a share of the image's range; 0 or more",

@@ -40,6 +40,10 @@ def xbench_explainers() -> list[ExplainerSpec]:
                 "attn_decoder_kernel": (0, 1, 3),
                 "flip": ("", "yes", "no"),
             },
+            quick={"iterations": 4, "epochs": 2, "batch": 4},
+            known_failures={
+                "explains the target": "it translates away from the label's class, whichever is explained",
+            },
             meanings=_MEANINGS,
             gives=("attribution", "counterfactual"),
             polarity="positive",

@@ -11,7 +11,7 @@ from xbench.errors import XbenchError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 some cells failed, 2 the user can fix it, 130 interrupted."""
-    from xbench.cli import boards, compare, evidence, listing, new, ranks, report, run, show, status
+    from xbench.cli import boards, check, compare, evidence, listing, new, ranks, report, run, show, status
 
     parser = argparse.ArgumentParser(
         prog="xbench",
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"xbench {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for module in (run, listing, show, status, boards, compare, ranks, report, evidence, new):
+    for module in (run, listing, show, check, status, boards, compare, ranks, report, evidence, new):
         module.add_verbs(verbs)
     arguments = parser.parse_args(argv)
     try:
