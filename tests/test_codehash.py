@@ -237,3 +237,24 @@ def test_code_of_another_plugin_counts(package):
     package.write(method(FROM, "from xbench_strange.helper import scale"))
     package.write({"xbench_strange/__init__.py": "", "xbench_strange/helper.py": HELPER})
     assert package.moved({"xbench_strange/helper.py": "def scale(): pass\n"})
+
+
+DECLARED = {"strange_pack/method.py": METHOD + '\nSPEC = ExplainerSpec(name="a", version=1, summary="words")\n'}
+
+
+@pytest.mark.parametrize(
+    ("new", "moves"),
+    [
+        ('summary="others"', False),
+        ('summary="words", meanings={"a": "b"}, citation="c", cites=("d",)', False),
+        ('summary="words", quick={"epochs": 1}', False),
+        ('summary="words", params={"epochs": 1}', True),
+    ],
+)
+def test_what_a_spec_says_in_words_does_not_move_it(package, new, moves):
+    package.write(DECLARED)
+    text = DECLARED["strange_pack/method.py"]
+    assert package.moved({"strange_pack/method.py": text.replace('summary="words"', new)}) is moves
+    # The same name is a word in a declaration only.
+    package.write({"strange_pack/method.py": text.replace("ExplainerSpec", "explain")})
+    assert package.moved({"strange_pack/method.py": text.replace("ExplainerSpec", "explain").replace('"words"', '"x"')})

@@ -8,13 +8,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+_WORDS = ("summary", "citation", "cites", "meanings", "quick", "known_failures")
+"""Fields of a spec that are for readers and for checks."""
+
 
 def code_hash(factory: str) -> str:
     """Return a hash over the syntax trees of a factory's module and of the modules that it imports from its own package.
 
     Modules of other plugins (packages named ``xbench_...``) count likewise, and so do those that lie beside a single file in
-    a folder of a user's own. Comments, layout and docstrings do not count; neither does code of other packages, which
-    versions speak for.
+    a folder of a user's own. Comments, layout, docstrings and what a spec says in words do not count; neither does code
+    of other packages, which versions speak for.
 
     Parameters
     ----------
@@ -75,6 +78,8 @@ def _shape(node: object) -> Iterator[str]:
         for name, value in ast.iter_fields(node):
             if name == "body" and isinstance(value, list) and _is_docstring(value[:1]):
                 value = value[1:]
+            if name == "keywords" and _declares(node):
+                value = [each for each in value if each.arg not in _WORDS]
             if value is not None and value != [] and name not in ("ctx", "type_comment", "kind"):
                 yield f" {name}="
                 yield from _shape(value)
@@ -84,6 +89,12 @@ def _shape(node: object) -> Iterator[str]:
             yield from _shape(item)
     else:
         yield repr(node)
+
+
+def _declares(call: ast.AST) -> bool:
+    """Return whether a call makes a spec."""
+    called = getattr(call, "func", None)
+    return str(getattr(called, "attr", getattr(called, "id", ""))).endswith("Spec")
 
 
 def _is_docstring(first: list[ast.AST]) -> bool:

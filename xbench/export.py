@@ -167,10 +167,14 @@ def write_csv(found: Iterable[Block], file: IO[str]) -> int:
     return count
 
 
+def harmless(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula: an apostrophe stands before one that begins like it."""
+    return "'" + text if text.startswith(_FORMULA) and not _is_number(text) else text
+
+
 def csv_text(text: str) -> str:
     """Return a text as a CSV field: quoted where it must be, and harmless to spreadsheets."""
-    if text.startswith(_FORMULA) and not _is_number(text):
-        text = "'" + text
+    text = harmless(text)
     return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
 
 

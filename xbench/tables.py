@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from xbench.export import harmless
 from xbench.leaderboard import Board, Row, worth
 from xbench.store import write_atomic
 
@@ -35,7 +36,9 @@ def table_files(boards: Sequence[Board], primary: str = "") -> dict[str, str]:
     text = io.StringIO()
     writer = csv.DictWriter(text, [item.name for item in fields(Row)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {name: harmless(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
+    )
     return {
         "table.json": json.dumps(rows, indent=1, allow_nan=False) + "\n",
         "table.csv": text.getvalue(),

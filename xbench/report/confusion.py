@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xbench.export import harmless
 from xbench.report.results import Result
 from xbench.store import write_atomic
 
@@ -54,6 +55,9 @@ def write_confusions(found: Sequence[Confusion], path: Path) -> Path | None:
     writer.writerow(("model", "seed", "label", "predicted", "n"))
     for one in found:
         for label, row in zip(one.classes, one.counts, strict=True):
-            writer.writerows((one.model, one.seed, label, other, n) for other, n in zip(one.classes, row, strict=True))
+            counts = zip(one.classes, row, strict=True)
+            writer.writerows(
+                (harmless(one.model), one.seed, harmless(label), harmless(other), n) for other, n in counts
+            )
     write_atomic(path, text.getvalue().encode())
     return path

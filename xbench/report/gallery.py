@@ -50,7 +50,7 @@ class Sample:
     name: str
     label: str
     predicted: str
-    hit: bool
+    hit: bool | None
     likely: list[tuple[str, str]]
     outline: str
     size: tuple[int, int]
@@ -131,9 +131,9 @@ def _sample(cell: Result, row: int, pictures: dict[str, dict[int, NDArray[Any]]]
     image, mask = pictures["image"][row], pictures.get("mask", {}).get(row)
     return Sample(
         name=str(cell.samples["ids"][row]),
-        label=cell.classes[label],
+        label=cell.classes[label] if label >= 0 else "no label",
         predicted=cell.classes[guess],
-        hit=label == guess,
+        hit=label == guess if label >= 0 else None,
         likely=[(cell.classes[k], f"{probability[k]:.2f}") for k in likely],
         outline="" if mask is None else outline(mask),
         size=(image.shape[-1], image.shape[-2]),

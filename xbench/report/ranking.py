@@ -44,6 +44,7 @@ class Cell:
     title: str = ""
     coverage: str = ""
     whisker: Whisker | None = None
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,6 @@ class Line:
     tied: bool
     new: bool
     control: bool
-    doubt: str
     cells: list[Cell]
     seconds: Cell | None
 
@@ -110,7 +110,7 @@ def sections(boards: Iterable[Board], primary: str = "", costs: bool = True) -> 
 def _table(pivot: Pivot, rows: Sequence[Row]) -> Table:
     """Return a pivot's order of explainers and metrics, filled with the rows themselves."""
     of = {(row.explainer, row.metric): row for row in rows if row.explainer}
-    explainers = _named(dict.fromkeys(row.explainer for row in rows if row.explainer), ("", " ‡"), ("", " †"))
+    explainers = _named(dict.fromkeys(row.explainer for row in rows if row.explainer), ("", " †"))
     metrics = _named(dict.fromkeys(row.metric for row in rows), ("",), ("", " ↑", " ↓"))
     # A header is rank, explainer, the metrics, s/image.
     shown = [metrics[name] for name in pivot.header[2:-1]]
@@ -135,7 +135,6 @@ def _table(pivot: Pivot, rows: Sequence[Row]) -> Table:
                 tied=rank is not None and ranks.count(rank) > 1,
                 new=place == 0 or rank != ranks[place - 1],
                 control=bool(mine[0].control),
-                doubt="; ".join(dict.fromkeys(row.doubt for row in mine if row.doubt)),
                 cells=cells,
                 seconds=_seconds(seconds.get(name)),
             )
@@ -199,9 +198,8 @@ def _cell(row: Row | None, scale: tuple[float, float] | None, first: bool) -> Ce
         told.append(f"{row.gain:+.4f} against the control that knows nothing")
     if row.scaled is not None:
         told.append(f"{row.scaled:+.2f} on a scale from 0, knowing nothing, to 1, the truth")
-    told += [row.doubt] * bool(row.doubt)
     coverage = f"{row.n_scored}/{row.n}" if row.n_scored < row.n else ""
-    return Cell(f"{row.mean:.3f}", spread, row.mean, "\n".join(told), coverage, whisker)
+    return Cell(f"{row.mean:.3f}", spread, row.mean, "\n".join(told), coverage, whisker, row.doubt)
 
 
 def _place(value: float, scale: tuple[float, float]) -> float:
