@@ -150,7 +150,7 @@ class ImageFolder:
         masks = _masks(root, self.masks)
         if table:
             classes, held, strange = self._listed(table, masks)
-            flat = flat or set(held) == {""}
+            flat = self.layout == "flat" or set(held) == {""}
         else:
             parts = {"": root} if flat else {split: root / _split_folder(root, split, inner) for split in SPLITS}
             classes, held, strange = self._foldered(root, parts, masks)
@@ -378,10 +378,16 @@ def _colour(picture: Image.Image) -> Image.Image:
 
 def _resized(picture: Image.Image, size: int, fit: Fit) -> Floats:
     left = top = 0.0
-    if fit != "squash":
-        side = min(picture.size) * (7 / 8 if fit == "imagenet" else 1)
+    wide, high = picture.size
+    if fit == "crop":
+        wide = high = side = min(picture.size)
         left, top = (picture.width - side) / 2, (picture.height - side) / 2
-    box = (left, top, picture.width - left, picture.height - top)
+    elif fit == "imagenet":
+        # Whole pixels: half a pixel aside, a crop that is not resized is blurred, and MobileNetV2 knew 255 of 301 photographs
+        # in place of 265.
+        wide = high = side = round(min(picture.size) * 7 / 8)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+    box = (left, top, left + wide, top + high)
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box), np.float32)
 
 

@@ -3,7 +3,7 @@
 from xbench.hookspecs import hookimpl
 from xbench.specs import DatasetSpec, ModelSpec
 
-_READ = {"classes": "", "split": "auto", "fit": "crop", "seed": 0}
+_READ: dict[str, str | int] = {"classes": "", "split": "auto", "fit": "crop", "seed": 0}
 _CHOICES = {"fit": ("crop", "squash", "imagenet"), "split": ("auto", "none")}
 _MEANINGS = {
     "classes": "a file of all classes in the order of a network's outputs (text or csv), or imagenet; empty: those shown",
