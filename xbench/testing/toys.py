@@ -120,13 +120,15 @@ def _network(setting: Setting, gain: float = _GAIN, lift: float = _LIFT) -> nn.S
 class Squares:
     """Grainy images of one bright square each, whose column is the class; all truth is known.
 
-    The exact counterfactual has the square in the next class's column. The shortcut is a faint line along the upper border;
-    swapped samples lack it.
+    The exact counterfactual has the square in the next class's column. The shortcut is a faint line along the upper border
+    of the class's column; in swapped samples it is in the next one.
     """
 
     shape: tuple[int, int, int]
     classes: int
     count: int = 24
+    lift: tuple[float, float] = (0.25, 0.4)
+    grain: tuple[float, float] = (0.3, 0.4)
 
     def index(self, split: str) -> Index:
         """Return the index of a split; every two samples are a group."""
@@ -146,15 +148,16 @@ class Squares:
         _, height, width = self.shape
         label = int(name.rpartition("-")[2]) % self.classes
         rng = np.random.default_rng(stable_int("toy", name, self.shape))
-        grain = rng.uniform(0.3, 0.4, self.shape).astype(np.float32)
+        grain = rng.uniform(*self.grain, self.shape).astype(np.float32)
         top = int(rng.integers(1, height - 4))
-        shortcut = np.zeros((height, width), bool)
-        shortcut[0] = True
+        here, there = (np.zeros((height, width), bool) for _ in range(2))
+        for line, column in ((here, label), (there, (label + 1) % self.classes)):
+            line[0] = np.arange(width) * self.classes // width == column
         mask = self._square(top, label)
-        lit = grain + np.float32(0.1) * shortcut
-        lift = np.float32(rng.uniform(0.25, 0.4))
+        lit, swapped = (grain + np.float32(0.1) * line for line in (here, there))
+        lift = np.float32(rng.uniform(*self.lift))
         other = lit + lift * self._square(top, (label + 1) % self.classes)
-        return lit + lift * mask, mask, other, shortcut, grain + lift * mask
+        return lit + lift * mask, mask, other, here, swapped + lift * mask
 
     def _square(self, top: int, label: int) -> Bools:
         _, height, width = self.shape
@@ -162,6 +165,20 @@ class Squares:
         left = (2 * label + 1) * width // (2 * self.classes) - 2
         found[top : top + 4, max(0, left) : left + 4] = True
         return found
+
+
+def linear(data: Squares) -> Model:
+    """Return the classifier that sums up pixels: those of a class's columns speak for it, all others against."""
+    channels, height, width = data.shape
+    column = (torch.arange(width) * data.classes // width).expand(channels, height, width)
+    layer = nn.Linear(channels * height * width, data.classes)
+    with torch.no_grad():
+        for label in range(data.classes):
+            own = (column == label).flatten().float()
+            layer.weight[label] = own / own.mean() - 1
+        layer.weight.mul_(0.5 / data.classes)
+        layer.bias.zero_()
+    return Model(nn.Sequential(nn.Flatten(), layer))
 
 
 def squares(root: object, *, size: int, channels: int, classes: int) -> Squares:

@@ -54,6 +54,9 @@ def specs() -> list[MetricSpec]:
                 ScoreSpec(name="reference_gap", higher_is_better=None, bounds=UNBOUNDED),
             ),
             family="noise",
+            known_failures={
+                "has a value for ordinary maps": "only of explainers that optimise a noise level, and say how it ended"
+            },
             needs=("attribution",),
             summary="what an explainer that optimises noise reached: objective, coverage, violations, what its masks change",
             citation=study,

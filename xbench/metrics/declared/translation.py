@@ -35,6 +35,7 @@ def specs() -> list[MetricSpec]:
             ScoreSpec(name="net_shift", higher_is_better=True, bounds=(-1, 1)),
             ScoreSpec(name="confidence_gain", higher_is_better=True, bounds=(-1, 1)),
             needs="two_classes",
+            known_failures={"has a value for ordinary maps": "unflip_rate is of wrong predictions only"},
             summary="share of predictions that a translation changes, which way, and how far the probability moves",
             citation=study,
             cites=("tsutsui_explainability",),
