@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from xbench.cli import main
 from xbench.config import make_config
 from xbench.plugins import discover
 
@@ -19,10 +20,12 @@ def test_every_run_command_resolves(command):
     make_config([word for word in shlex.split(command)[1:] if not word.startswith("--")], discover())
 
 
-def test_every_verb_is_shown():
-    assert {"run", "list", "status", "leaderboard", "compare", "trust", "ranks", "export"} <= {
-        line.split()[0] for line in COMMANDS
-    }
+def test_every_verb_is_shown(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    verbs = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert "run" in verbs
+    assert set(verbs) == {line.split()[0] for line in COMMANDS}
 
 
 def test_the_make_targets_exist():
@@ -46,5 +49,5 @@ def test_every_link_leads_somewhere():
 def test_the_python_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # The other example has a test of its own: test_worked_example.py.
-    (code,) = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "api.run(" in code]
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "xbench.run(" in code]
     exec(compile(code, "README.md", "exec"), {})
