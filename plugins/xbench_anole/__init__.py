@@ -15,6 +15,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             version=1,
             factory="xbench_anole.camouflage:camouflage",
             params={"size": 64, "train": 1200, "valid": 200, "test": 400, "bias": 0.8, "seed": 0},
+            quick={"size": 48, "train": 48, "valid": 16, "test": 24},
             meanings={
                 "size": "height and width of a picture, in pixels; 24 to 2048",
                 "train": "pictures to train on",
@@ -55,6 +56,7 @@ def xbench_models() -> list[ModelSpec]:
             factory="xbench_anole.models:slim",
             fit="xbench_anole.models:fit_slim",
             params={"width": 16, "epochs": 25, "batch": 32, "lr": 5e-3, "augment": True},
+            quick={"width": 4, "epochs": 1},
             meanings={
                 "width": "channels of the first convolution; the others have 2, 4 and 4 times as many",
                 "epochs": "training epochs",
@@ -83,6 +85,7 @@ def xbench_models() -> list[ModelSpec]:
                 "input": "rgb",
             },
             choices={"input": ("rgb", "bgr")},
+            quick={"epochs": 1, "copies": 0},
             meanings=_VGG16,
             datasets=("anole/*",),
             link="sigmoid",

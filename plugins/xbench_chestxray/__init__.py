@@ -22,6 +22,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             version=1,
             factory="xbench_chestxray.phantom:phantom",
             params={"size": 64, "train": 1600, "valid": 200, "test": 300, "seed": 0},
+            quick={"size": 48, "train": 48, "valid": 16, "test": 24},
             meanings={
                 "size": "height and width of a film, in pixels; 16 or more",
                 "train": "films to train on",
@@ -76,6 +77,7 @@ def xbench_models() -> list[ModelSpec]:
         factory="xbench_chestxray.models:small",
         fit="xbench_chestxray.models:fit_chest",
         params={"width": 16, "epochs": 16, "batch": 32, "lr": 3e-3, "augment": True},
+        quick={"epochs": 1},
         meanings={**_TRAINING, "width": "channels of the first convolution; the blocks have twice as many"},
         datasets=("chestxray/*",),
         summary="a small residual network, trained from scratch in a minute or two on two CPU cores",
@@ -87,6 +89,7 @@ def xbench_models() -> list[ModelSpec]:
             factory=f"xbench_chestxray.models:{name}",
             fit="xbench_chestxray.models:fit_chest",
             params={"epochs": 20, "batch": 32, "lr": 3e-4, "augment": True, "weights": "none"},
+            quick={"epochs": 1},
             meanings={**_TRAINING, "weights": "where training starts: none, imagenet (torchvision's), or a file"},
             datasets=("chestxray/*",),
             summary=f"torchvision's {name}, trained from scratch or from weights=imagenet or a file",

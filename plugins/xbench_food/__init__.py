@@ -15,6 +15,7 @@ def xbench_datasets() -> list[DatasetSpec]:
             version=1,
             factory="xbench_food.dishes:dishes",
             params={"size": 64, "train": 800, "valid": 100, "test": 400, "bias": 0.9, "seed": 0},
+            quick={"size": 48, "train": 48, "valid": 16, "test": 24},
             meanings={
                 "size": "height and width of a picture, in pixels; 24 to 2048",
                 "train": "pictures to train on",
@@ -56,6 +57,7 @@ def xbench_models() -> list[ModelSpec]:
             fit="xbench_food.models:fit_s3",
             params={"epochs": 15, "batch": 25, "lr": 1e-3, "augment": True, "plates": "biased"},
             choices={"plates": ("biased", "random")},
+            quick={"epochs": 1},
             meanings={
                 "epochs": "training epochs",
                 "batch": "pictures a training step",

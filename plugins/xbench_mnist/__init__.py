@@ -40,6 +40,7 @@ def xbench_models() -> list[ModelSpec]:
             fit="xbench_mnist.models:fit_s2",
             params={"epochs": 12, "samples_per_epoch": 10_000, "head": "fc_sigmoid_softmax"},
             choices={"head": ("fc_sigmoid_softmax", "sigmoid_only", "sigmoid_softmax", "relu")},
+            quick={"epochs": 1, "samples_per_epoch": 64},
             meanings={
                 **_MEANINGS,
                 "head": "where the paper's sigmoid is: in the dense layer, at the outputs, or nowhere",
@@ -56,6 +57,7 @@ def xbench_models() -> list[ModelSpec]:
             factory="xbench_mnist.models:s1",
             fit="xbench_mnist.models:fit_s1",
             params={"epochs": 24, "samples_per_epoch": 10_000},
+            quick={"epochs": 1, "samples_per_epoch": 64},
             meanings=_MEANINGS,
             datasets=("mnist/*",),
             summary="two convolutions and a dense layer, each with its ReLU (the source's three-layer network; sizes are ours)",

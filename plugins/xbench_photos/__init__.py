@@ -71,6 +71,7 @@ def xbench_models() -> list[ModelSpec]:
             factory="xbench_photos.models:small",
             fit="xbench_photos.models:fit",
             params={"width": 16, "epochs": 10, "batch": 32, "lr": 3e-3},
+            quick={"epochs": 1},
             meanings={"width": "channels of the first convolution; the last has four times as many", **_TRAINING},
             summary="four convolutions and a mean over the maps; trained in seconds on a CPU",
         ),
@@ -80,6 +81,7 @@ def xbench_models() -> list[ModelSpec]:
             factory="xbench_photos.models:resnet18",
             fit="xbench_photos.models:fit",
             params={"weights": "none", "epochs": 5, "batch": 32, "lr": 1e-3},
+            quick={"epochs": 1},
             meanings={
                 "weights": "imagenet (downloaded), a file with a state dict, or none; epochs=0 takes them as they are",
                 **_TRAINING,

@@ -247,7 +247,7 @@ class ModelSubject(Subject):
                     Component(spec, {**spec.params, **spec.quick}), None, (), self.registry, self.root
                 )
                 with contextlib.suppress(XbenchError, OSError):
-                    if spec.quick and len(found.index("test")):
+                    if (spec.quick or not spec.params) and len(found.index("test")):
                         return found
         if not self.component.of and "*" not in patterns.datasets:
             wanted = ", ".join(patterns.datasets)
