@@ -85,7 +85,7 @@ def many_classes(subject: ExplainerSubject) -> None:
     """Ask of a net of five classes."""
     if "two_classes" in subject.spec.needs:
         raise NotApplicable("it needs two classes")
-    _within(subject, replace(subject.setting, classes=5, width=20), "a net of five classes")
+    _within(subject, replace(subject.setting, classes=5), "a net of five classes")
 
 
 def _within(subject: ExplainerSubject, setting: Setting, what: str) -> None:
@@ -249,6 +249,7 @@ EXPLAINER_CHECKS: tuple[Check, ...] = (
         "A batch of one image gives a map [1,H,W].",
         "Reduce named dimensions (dim=1), never squeeze() without one.",
         batch_of_one,
+        gate=True,
     ),
     _check(
         "explains images that are not square",

@@ -14,7 +14,7 @@ from xbench.scoring import one_line
 from xbench.specs import Param, Spec
 from xbench.testing.datasets import DATASET_CHECKS
 from xbench.testing.explainers import EXPLAINER_CHECKS
-from xbench.testing.law import Check, Failed, NotApplicable, Outcome
+from xbench.testing.law import CannotTell, Check, Failed, NotApplicable, Outcome
 from xbench.testing.metrics import METRIC_CHECKS
 from xbench.testing.models import MODEL_CHECKS
 from xbench.testing.subjects import DatasetSubject, ExplainerSubject, MetricSubject, ModelSubject, Subject
@@ -91,9 +91,7 @@ def conformance(subject: Subject) -> Iterator[Outcome]:
             yield Outcome(check, "not applicable", shut)
             continue
         outcome = judge(check, subject)
-        if check.gate and outcome.status != "passed":
-            why = outcome.message if outcome.status == "not applicable" else f"{check.name!r} failed"
-            shut = f"{why}; the check looks at nothing without that"
+        shut = outcome.shuts
         yield outcome
 
 
@@ -105,9 +103,9 @@ def _judged(check: Check, subject: Subject) -> Outcome:
         except Failed as error:
             return Outcome(check, "failed", str(error))
         except NotApplicable as error:
-            return Outcome(check, "not applicable", str(error))
+            return Outcome(check, "not applicable", str(error), silent=isinstance(error, CannotTell))
         except (Unsupported, XbenchError) as error:
-            return Outcome(check, "not applicable", f"it says: {one_line(error, name=False)}")
+            return Outcome(check, "not applicable", f"it says: {one_line(error, name=False)}", silent=True)
         except Exception as error:
             return Outcome(check, "failed", f"it raised {one_line(error)}")
     return Outcome(check, "passed")

@@ -15,6 +15,10 @@ class NotApplicable(Exception):
     """Why a law says nothing of a component, from its declarations."""
 
 
+class CannotTell(NotApplicable):
+    """Why nothing can be told of a component here: its data or a library are not there, or it refuses."""
+
+
 @dataclass(frozen=True)
 class Check:
     """One law that every component of a kind keeps.
@@ -45,8 +49,26 @@ class Check:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a check; ``message`` is empty where it passed."""
+    """What came of a check.
+
+    Attributes
+    ----------
+    check, status
+        Which, and what.
+    message
+        What was seen, or why there was nothing to see; empty where it passed.
+    silent
+        Whether nothing can be told of the component here.
+    """
 
     check: Check
     status: Status
     message: str = ""
+    silent: bool = False
+
+    @property
+    def shuts(self) -> str:
+        """Why the checks behind this one are not tried, or an empty string."""
+        if not self.check.gate or not (self.silent or self.status in ("failed", "expected failure")):
+            return ""
+        return self.message if self.silent else f"{self.check.name!r} failed, without which nothing can be told"

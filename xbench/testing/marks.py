@@ -21,13 +21,8 @@ class Bound:
     def judged(self) -> Outcome:
         """Return what comes of it, looking once; behind a gate that stays shut it is not applicable."""
         if self.outcome is None:
-            shut = next((gate for gate in self.gates if gate.judged().status != "passed"), None)
-            if shut is None:
-                self.outcome = judge(self.check, self.subject)
-            else:
-                why = shut.judged()
-                said = why.message if why.status == "not applicable" else f"{shut.check.name!r} failed"
-                self.outcome = Outcome(self.check, "not applicable", said)
+            shut = next(filter(None, (gate.judged().shuts for gate in self.gates)), "")
+            self.outcome = Outcome(self.check, "not applicable", shut) if shut else judge(self.check, self.subject)
         return self.outcome
 
     def __call__(self) -> None:

@@ -16,7 +16,7 @@ from xbench.seeds import uniform
 from xbench.specs import UNBOUNDED, ScoreSpec
 from xbench.tensors import Batch, Explanation, make_batch
 from xbench.testing.common import common_checks, found_factory
-from xbench.testing.law import Check, Failed, NotApplicable
+from xbench.testing.law import CannotTell, Check, Failed, NotApplicable
 from xbench.testing.subjects import MetricSubject
 from xbench.testing.toys import TOY_DATA, TOY_MODEL, Squares, linear
 
@@ -114,7 +114,7 @@ def built(subject: MetricSubject) -> None:
     """Build it, where the toys have what it needs."""
     found_factory(subject)
     if why := metric_unmet(subject.spec, TOY_MODEL, TOY_DATA, _GIVES, DATA.classes):
-        raise NotApplicable(f"the toys cannot give what it wants: it {why}")
+        raise CannotTell(f"the toys cannot give what it wants: it {why}")
     import_attr(subject.spec.factory)(**subject.component.params)
 
 

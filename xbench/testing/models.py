@@ -74,6 +74,7 @@ def repeats(subject: ModelSubject) -> None:
 def company(subject: ModelSubject) -> None:
     """Ask for images together and one by one."""
     model, images = subject.model, subject.images
+    _repeatable(model, images)
     alone = torch.cat([_logits(model, image) for image in images.split(1)])
     _agree(_logits(model, images), alone, "together and alone, images give other logits", 1e-3)
 
@@ -112,6 +113,7 @@ def convolution(subject: ModelSubject) -> None:
     if "conv_layer" not in subject.spec.has:
         raise NotApplicable("it declares no conv_layer")
     model, image = subject.model, subject.images[:4]
+    _repeatable(model, image)
     layer = model.default_layer(image)
     maps, out = model.tap(image)
     _agree(_logits(model, image), out.detach(), f"opened at {layer!r}, the net gives other logits", 1e-4)
@@ -130,6 +132,7 @@ def normalised(subject: ModelSubject) -> None:
     images = torch.from_numpy(subject.dataset.data.load(ids).image)
     labels = torch.tensor([int(index.labels[place[name]]) for name in ids])
     model = subject.model
+    _repeatable(model, images)
     plain = (_logits(model, images).argmax(dim=1) == labels).double()
     for name, (mean, deviation) in _NORMALISATIONS.items():
         if mean.ndim == 4 and images.shape[1] not in (1, 3):
@@ -149,6 +152,11 @@ def normalised(subject: ModelSubject) -> None:
 def _logits(model: Model, image: Tensor) -> Tensor:
     with torch.no_grad():
         return torch.cat([model.logits(part) for part in image.split(model.batch_size)])
+
+
+def _repeatable(model: Model, image: Tensor) -> None:
+    if not torch.equal(_logits(model, image), _logits(model, image)):
+        raise NotApplicable("asked twice, it gives other logits ('repeats itself')")
 
 
 def _agree(one: Tensor, other: Tensor, what: str, tolerance: float) -> None:

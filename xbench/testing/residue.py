@@ -57,6 +57,11 @@ def _trip(subject: ExplainerSubject, place: int | None) -> int:
         if not wire.tripped:
             raise
         del error
+    if place is None:
+        try:
+            compare(before, model.module)
+        except ModelTouched as error:
+            raise NotApplicable("it leaves the model another one without an exception already") from error
     if wire.tripped:
         _same(before, model.module, f"an exception in pass {place} of the network")
     return wire.passes

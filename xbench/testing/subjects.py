@@ -23,7 +23,7 @@ from xbench.plugins import Plugin, Registry
 from xbench.scoring import ask, build_explainer
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec
 from xbench.tensors import Batch, Explanation
-from xbench.testing.law import NotApplicable
+from xbench.testing.law import CannotTell
 from xbench.testing.toys import TOY_DATA, Setting, toy_component
 from xbench.work import build_module, recipe_of
 
@@ -251,7 +251,7 @@ class ModelSubject(Subject):
                         return found
         if not self.component.of and "*" not in patterns.datasets:
             wanted = ", ".join(patterns.datasets)
-            raise NotApplicable(f"no data set that it is for ({wanted}) is here with quick parameters and its data")
+            raise CannotTell(f"no data set that it is for ({wanted}) is here with quick parameters and its data")
         return DatasetSubject(toy_component(TOY_DATA), None, (), self.registry)
 
     @property
