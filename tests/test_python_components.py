@@ -348,3 +348,17 @@ def test_functions_are_ranked_by_a_run_beside_installed_explainers(tmp_path):
 def test_a_component_is_a_value():
     assert found("python:mine.array") == found("python:mine.array")
     assert isinstance(found("python:mine.array"), Component)
+
+
+def test_a_file_that_was_edited_is_read_again(mine):
+    assert explained("python:mine.array").mean() > 0
+    path = mine / "mine.py"
+    stamp = path.stat().st_mtime_ns + 1_000_000_000
+    path.write_text(MINE.replace("image.mean(dim=1).numpy()", "-image.mean(dim=1).numpy()"))
+    os.utime(path, ns=(stamp, stamp))
+    assert explained("python:mine.array").mean() < 0
+
+
+def test_a_function_written_without_its_prefix_gets_it_as_a_hint():
+    assert "a function of your own is written python:mine.array" in refused("mine.array")
+    assert "python:" not in refused("cam/gradcma")

@@ -1,6 +1,7 @@
 """Written components become resolved ones: a spec with all its parameters, checked against what is installed."""
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -246,6 +247,8 @@ def _absent(kind: str, name: str, registry: Registry, what: str = "is not instal
         if plugin.module.split(".")[0].removeprefix("xbench_") == package:
             return f"{kind} {name!r} cannot be used: its plugin {plugin.module!r} is broken ({plugin.problem})"
     hint = did_you_mean(name, registry.of_kind(kind))
+    if kind in ("explainer", "model") and re.fullmatch(r"\w+(\.\w+)+", name):
+        hint = f"; a function of your own is written python:{name}"
     return f"{kind} {name!r} {what}{hint} (xbench list {kind}s)"
 
 

@@ -49,8 +49,14 @@ KEYS = {
     "suite": ("NAME", "which suite to run (xbench list suites)"),
     "protocol": ("quick|paper", "the suite's settings: minutes on two cores, or the papers' own"),
     "data": ("ID", "another data set; data.NAME=VALUE sets its parameters, data.root=PATH where real files lie"),
-    "model": ("ID,...", "classifiers; * and ? match, [name=value] sets parameters, @N takes epoch N's weights"),
-    "explainer": ("ID,...", "explanation methods, written likewise: 'cam/*,gradients/smoothgrad[n=20]'"),
+    "model": (
+        "ID,...",
+        "classifiers; * and ? match, [name=value] sets parameters, @N takes epoch N's weights; python:FILE.FUNCTION your own",
+    ),
+    "explainer": (
+        "ID,...",
+        "explanation methods, written likewise: 'cam/*,gradients/smoothgrad[n=20],python:mine.explain'",
+    ),
     "metric": ("NAME,...", "metrics: 'deletion,insertion[fill=zero]'"),
     "target": ("predicted|label|annotated|CLASS", "the class whose score is explained"),
     "seed": ("N,...", "training and noise seeds; a row pools them"),

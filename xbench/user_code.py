@@ -12,6 +12,7 @@ from xbench.errors import XbenchError, did_you_mean
 from xbench.specs import ExplainerSpec, ModelSpec, Param
 
 PREFIX = "python:"
+_STAMP = "__xbench_read__"
 _ADAPTERS = {"explainer": "xbench.adapters:explainer_of", "model": "xbench.adapters:model_of"}
 _MODEL_PARAMS: dict[str, Param] = {"weights": "none", "normalise": "none", "mean": "", "std": "", "link": "softmax"}
 _MODEL_CHOICES: dict[str, tuple[Param, ...]] = {
@@ -109,7 +110,7 @@ def _imported(id: str, module: str) -> ModuleType:
         sys.path.append(here)
     importlib.invalidate_caches()  # the file may be younger than the last look into its folder
     try:
-        return importlib.import_module(module)
+        return _as_it_is_now(importlib.import_module(module))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a module may raise anything, SystemExit too
@@ -118,6 +119,16 @@ def _imported(id: str, module: str) -> ModuleType:
             raise XbenchError(f"{id}: there is no module {error.name!r}: {where}") from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise XbenchError(f"{id}: the module {module!r} cannot be imported ({reason})") from error
+
+
+def _as_it_is_now(module: ModuleType) -> ModuleType:
+    """Return a module, read again where its file was changed since: its key goes by the file, so must its numbers."""
+    path = getattr(module, "__file__", None)
+    stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else 0
+    if vars(module).setdefault(_STAMP, stamp) != stamp:
+        module = importlib.reload(module)
+        setattr(module, _STAMP, stamp)
+    return module
 
 
 def _attribute(id: str, module: ModuleType, name: str) -> Any:
