@@ -63,6 +63,7 @@ def xbench_metrics():
         (GOOD.replace("version=1", "version=1, params={'a': [1]}"), "parameter a of explainer 'one' is a list"),
         (GOOD.replace("version=1", "version=1, choices={'a': (1,)}"), "choices for a; its parameters are none"),
         (GOOD.replace("version=1", "version=1, meanings={'a': 'b'}"), "meanings of a; its parameters are none"),
+        (GOOD.replace("version=1", "version=1, quick={'a': 1}"), "quick values of a; its parameters are none"),
         (GOOD.replace('"one"', '"One!"'), "lower-case"),
         (GOOD.replace('"x:y"', '"x"'), "module:attr"),
         (GOOD.replace("ExplainerSpec(", "dict("), "ExplainerSpec is needed"),

@@ -1,113 +1,27 @@
 """What every metric keeps: the checks of the scores that it gives."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from xbench.checks import ModelTouched, checked, compare, fingerprint
+from xbench.checks import ModelTouched, compare, fingerprint
 from xbench.columns import Columns
 from xbench.components import import_attr, metric_unmet
 from xbench.models import Model
-from xbench.scene import Backdrop, Curve, Scene
-from xbench.seeds import uniform
 from xbench.specs import UNBOUNDED, ScoreSpec
-from xbench.tensors import Batch, Explanation, make_batch
+from xbench.tensors import Batch, Explanation
 from xbench.testing.common import common_checks, found_factory
 from xbench.testing.law import CannotTell, Check, Failed, NotApplicable
+from xbench.testing.scenes import DATA, Looked, look, noise, nothing, reversed_truth, toy_samples, truth
 from xbench.testing.subjects import MetricSubject
-from xbench.testing.toys import TOY_DATA, TOY_MODEL, Squares, linear
+from xbench.testing.toys import TOY_DATA, TOY_MODEL
 
-Explain = Callable[[Model, Batch], Explanation]
-DATA = Squares((1, 12, 12), 2, count=48, lift=(0.2, 0.25), grain=(0.345, 0.355))
-_GRAIN = 0.35
 _DRAWS = 8
 _ERRORS = 4
 _GIVES = ("attribution", "counterfactual")
-
-
-def _batch() -> Batch:
-    index = DATA.index("test")
-    return make_batch(DATA.load(index.ids), tuple(index.ids), torch.from_numpy(index.labels), 0, DATA.classes)
-
-
-def truth(model: Model, batch: Batch) -> Explanation:
-    """Return what each pixel adds to the linear model's logit, and the exact counterfactual."""
-    return _told(model, batch, 1.0)
-
-
-def reversed_truth(model: Model, batch: Batch) -> Explanation:
-    """Return the opposite of the truth: each sign turned around, and the image changed the other way."""
-    return _told(model, batch, -1.0)
-
-
-def _told(model: Model, batch: Batch, sign: float) -> Explanation:
-    image = batch.image.detach().requires_grad_(True)
-    with torch.enable_grad():
-        gradient = torch.autograd.grad(model.score(image, batch.target).sum(), image)[0]
-    maps = sign * (gradient * (batch.image - _GRAIN)).sum(dim=1)
-    assert batch.counterfactual is not None
-    other = batch.image + sign * (batch.counterfactual - batch.image)
-    return Explanation(maps, counterfactual=other, extras=_extras(maps, other, batch, sign))
-
-
-def _extras(maps: Tensor, other: Tensor, batch: Batch, sign: float) -> dict[str, Tensor]:
-    return {
-        "total": sign * maps.flatten(1).sum(dim=1),
-        "cycle": batch.image,
-        "swapped": batch.image,
-        "noised": batch.image,
-    }
-
-
-def noise(draw: int) -> Explain:
-    """Return an explainer that knows nothing."""
-
-    def explain(model: Model, batch: Batch) -> Explanation:
-        maps = uniform(batch.keys, f"kit/{draw}", batch.image.shape[2:])
-        found = truth(model, batch)
-        return replace(found, attribution=maps, extras={**found.extras, "total": maps.flatten(1).sum(dim=1)})
-
-    return explain
-
-
-def nothing(model: Model, batch: Batch) -> Explanation:
-    """Return blank maps and the images themselves."""
-    maps = torch.zeros_like(batch.image[:, 0])
-    return Explanation(maps, counterfactual=batch.image, extras=_extras(maps, batch.image, batch, 1.0))
-
-
-@dataclass
-class Looked:
-    """A metric's results on a scene, and the scene."""
-
-    found: Mapping[str, Any]
-    scene: Scene
-
-    @property
-    def columns(self) -> dict[str, Tensor]:
-        """The per-sample values and chances, without the curves."""
-        return {name: value for name, value in self.found.items() if not isinstance(value, Curve)}
-
-
-def look(subject: MetricSubject, explain: Explain = truth, batch: Batch | None = None) -> Looked:
-    """Measure one explanation of toy samples."""
-    batch = batch or _batch()
-    model = linear(DATA)
-    index = DATA.index("test")
-    oracle = linear(DATA) if "oracle" in subject.spec.uses else None
-    backdrop = Backdrop(model, batch, torch.full((1,), 0.37), classes=index.classes, oracle=oracle)
-    if subject.spec.level == "model":
-        scene = Scene(backdrop)
-    else:
-
-        def rebind(other: Model) -> Callable[[Batch], Explanation]:
-            return lambda part: checked(explain(other, part), part)
-
-        scene = Scene(backdrop, rebind(model)(batch.clone()), rebind=rebind)
-    return Looked(import_attr(subject.spec.factory)(**subject.component.params)(scene), scene)
 
 
 def built(subject: MetricSubject) -> None:
@@ -149,7 +63,7 @@ def direction(subject: MetricSubject) -> None:
     if not ranked:
         raise NotApplicable("no score of it ranks (higher_is_better is None)")
     if subject.spec.level == "model":
-        batch = _batch()
+        batch = toy_samples()
         wrong = replace(batch, label=1 - batch.label, target=1 - batch.target)
         good, bad, words = look(subject, batch=batch), look(subject, batch=wrong), "right labels, {:.4g} wrong ones"
     else:
@@ -199,7 +113,7 @@ def chance(subject: MetricSubject) -> None:
 
 def company(subject: MetricSubject) -> None:
     """Compare samples together with samples in parts, and in the other order."""
-    batch = _batch()
+    batch = toy_samples()
     whole = look(subject, batch=batch).columns
     parts = [look(subject, batch=batch.take(part)).columns for part in (slice(0, 1), slice(1, 20), slice(20, 48))]
     _equal(whole, {name: torch.cat([part[name] for part in parts]) for name in whole}, "in batches of 1, 19 and 28")
@@ -231,7 +145,7 @@ def value(subject: MetricSubject) -> None:
 
 def untouched(subject: MetricSubject) -> None:
     """Compare images, truth, maps and model before and after."""
-    batch = _batch()
+    batch = toy_samples()
     kept = batch.clone()
     watched: dict[str, Tensor] = {}
     state: list[tuple[Any, Any]] = []
