@@ -17,7 +17,7 @@ from xbench import api
 from xbench.cli import main
 from xbench.errors import CannotWrite
 from xbench.leaderboard import read_boards
-from xbench.report.charts import _linear, paretos
+from xbench.report.charts import _linear, curve_charts, paretos
 from xbench.report.gallery import BUDGET, galleries
 from xbench.report.html import leaderboard_page, write_report
 from xbench.report.pictures import Quality, diverging, outline
@@ -334,6 +334,26 @@ def test_on_the_front_is_who_is_not_beaten_in_cost_and_quality(whole):
                 for other in methods
             )
             assert dot.front == (not row.control and not beaten)
+
+
+def test_every_classifier_has_its_curves_and_a_series_pools_its_epochs(whole):
+    store, run = Store(whole), json.loads((whole / "run.json").read_text())
+    charts = curve_charts(store, run["cells"], sections(read_boards([store], run["cells"]), run["primary"]))
+    assert {(chart.model, chart.metric) for chart in charts} == {
+        (model, metric) for model in ("fake/linear", "fake/learnt@*") for metric in ("deletion", "insertion")
+    }
+    linear, learnt = (next(one for one in charts if one.model == name) for name in ("fake/linear", "fake/learnt@*"))
+    assert int(linear.n) == 40 < int(learnt.n)
+    for chart in charts:
+        assert len(chart.curves) == len({curve.name for curve in chart.curves})
+
+
+def test_where_there_are_only_controls_their_curves_are_shown(tmp_path):
+    api.run("blobs", explainer="controls/random,controls/sobel", metric="deletion", out=tmp_path / "run", **PLAIN)
+    store, run = Store(tmp_path / "run"), json.loads((tmp_path / "run/run.json").read_text())
+    (chart,) = curve_charts(store, run["cells"], sections(read_boards([store], run["cells"]), run["primary"]))
+    assert [curve.shown for curve in chart.curves] == [True, True]
+    assert all(curve.control for curve in chart.curves)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-1.02, 0.93), (0.6012, 0.6014), (-250, 3)])

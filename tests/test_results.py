@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import xbench
-from xbench.curves import curve_frame
+from xbench.curves import curve_frame, mean_curves
 from xbench.errors import XbenchError
+from xbench.stats import Bootstrap
 from xbench.store import Store, content_key
 
 pytestmark = pytest.mark.usefixtures("fakes")
@@ -83,7 +84,8 @@ def test_scores_average_to_the_rows(run):
 
 def test_curves_enclose_the_areas_that_are_scored(run):
     curves = run.curves()
-    assert curves.columns.tolist() == ["explainer", "model", "seed", "metric", "share", "mean", "low", "high", "n"]
+    cell = ["explainer", "model", "series", "epoch", "seed", "target", "samples", "metric"]
+    assert curves.columns.tolist() == [*cell, "share", "mean", "low", "high", "n"]
     rows = {(row.explainer, row.model, row.metric): row for row in run.rows}
     places = curves.groupby(["explainer", "model", "metric"], observed=True)
     assert len(places) == 16
@@ -98,7 +100,7 @@ def area(y, x):
     return ((y[..., 1:] + y[..., :-1]) / 2 * np.diff(x)).sum(axis=-1)
 
 
-def stored(tmp_path, groups, y, rows=4):
+def stored(tmp_path, groups, y, rows=4, **facts):
     """Write one record of curves y [n,S]; return its frame."""
     store, n = Store(tmp_path), len(y)
     cell = {
@@ -113,6 +115,7 @@ def stored(tmp_path, groups, y, rows=4):
         "model": {"text": "m"},
         "explainer": {"text": "e"},
         "rows": rows,
+        **facts,
     }
     key = content_key(cell)
     store.define(key, cell)
@@ -140,6 +143,65 @@ def test_curve_intervals_are_those_of_a_mean_and_widen_with_groups(tmp_path):
     np.testing.assert_allclose(before["mean"], own.mean(axis=0))
     assert before["low"].isna().all()
     assert before["high"].isna().all()
+
+
+def half_of(curve, point=2):
+    return curve.half[point]
+
+
+def test_seeds_of_the_same_samples_narrow_a_band_as_little_as_the_tables_interval(tmp_path):
+    rng = np.random.default_rng(0)
+    own, groups = rng.random((60, 5)), [f"g{i}" for i in range(60)]
+    one, store = stored(tmp_path, groups, own), Store(tmp_path)
+    (alone,) = mean_curves((store, key) for key in store)
+    for seed in (1, 2):
+        stored(tmp_path, groups, own, seed=seed)
+    (thrice,) = mean_curves((store, key) for key in store)
+    # Three times the same numbers are no more than once.
+    assert half_of(thrice) == pytest.approx(half_of(alone), rel=0.06)
+    assert half_of(alone) == pytest.approx((one["high"] - one["mean"])[2])
+    for seed in (3, 4):
+        stored(tmp_path / "b", groups, rng.random((60, 5)), seed=seed)
+    other = Store(tmp_path / "b")
+    (twice,) = mean_curves((other, key) for key in other)
+    columns = [other.read(key).arrays["score/deletion"] for key in other]
+    drawn = np.std(Bootstrap(groups, seeds=2).estimate(columns).draws)
+    single = np.sqrt(np.mean([column.var(ddof=1) / 60 for column in columns]))
+    plain = np.mean([(f["high"] - f["mean"])[2] ** 2 for f in (curve_frame(other, [key]) for key in other)]) ** 0.5
+    assert half_of(twice) == pytest.approx(plain * max(drawn / single, 0.5**0.5))
+
+
+def test_one_group_has_no_band_and_no_warning(tmp_path, recwarn):
+    found = stored(tmp_path, ["g"] * 10, np.random.default_rng(0).random((10, 5)))
+    assert found["mean"].notna().all()
+    assert found["high"].isna().all()
+    assert not recwarn
+
+
+def test_curves_of_epochs_are_one_those_of_other_samples_targets_and_steps_are_not(tmp_path):
+    rng = np.random.default_rng(0)
+    groups = [f"g{i}" for i in range(20)]
+    epochs = [rng.random((20, 5)) for _ in range(2)]
+    for epoch, y in enumerate(epochs):
+        stored(tmp_path, groups, y, model={"text": f"m@{epoch}", "checkpoint": epoch}, series="m@*", rows=3 + epoch)
+    store = Store(tmp_path)
+    (both,) = mean_curves((store, key) for key in store)
+    assert both.model == "m@*"
+    assert both.n == 40
+    assert both.y == pytest.approx(np.concatenate(epochs).mean(axis=0))
+    assert np.isnan(both.half).all()
+    stored(tmp_path, groups, epochs[0][:, :4], target="predicted")
+    stored(tmp_path, [f"h{i}" for i in range(20)], epochs[0])
+    stored(tmp_path, groups, epochs[0], target="label")
+    made = mean_curves((store, key) for key in store)
+    assert len(made) == 4
+    assert len({(one.place, one.model, one.kind) for one in made}) == 4
+    frame = curve_frame(store, list(store))
+    cell = ["explainer", "model", "series", "epoch", "seed", "target", "samples", "metric"]
+    each = frame.groupby(cell, observed=True, dropna=False)
+    assert all(part["share"].is_monotonic_increasing for _, part in each)
+    assert len(each) == 5
+    assert set(frame["epoch"]) == {0, 1}
 
 
 def test_the_maps_that_are_kept_are_the_explainers_own(run):

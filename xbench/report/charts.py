@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from xbench.curves import MeanCurve, mean_curves
 from xbench.leaderboard import Row
 from xbench.report.ranking import Section, duration
 from xbench.store import Store
@@ -47,7 +48,8 @@ class CurveChart:
 
     metric: str
     model: str
-    n: int
+    board: str
+    n: str
     banded: bool
     x: list[Tick]
     y: list[Tick]
@@ -92,88 +94,78 @@ class Pareto:
 
 def curve_charts(store: Store, keys: Sequence[str], found: Sequence[Section]) -> list[CurveChart]:
     """Return a chart for every score with curves on every model; explainers in the order of its tables."""
-    from xbench.curves import curve_frame  # it needs pandas, which takes half a second to import
-
-    frame = curve_frame(store, keys)
-    places: dict[str, int] = {}
-    for each in found:
-        for table in each.tables:
-            for column in table.columns:
-                places.setdefault(column.metric, len(places))
     charts = []
-    for (model, metric), part in frame.groupby(["model", "metric"], observed=True, sort=True):
-        section = next((one for one in found if one.model.partition("#")[0] == model), None)
-        if section is None or not section.tables:
-            continue
+    every = mean_curves((store, key) for key in keys)
+    for section in found:
         lines = [line for table in section.tables for line in table.lines]
-        order = {line.explainer.partition("#")[0]: line for line in reversed(lines)}
-        made: dict[str, _Mean] = {}
-        for explainer, own in part.groupby("explainer", observed=True, sort=False):
-            seeds = [one for _, one in own.groupby("seed", sort=True)]
-            if len({len(one) for one in seeds}) == 1:
-                made[str(explainer)] = _pooled([one[["share", "mean", "low", "high", "n"]].to_numpy() for one in seeds])
-        names = [name for name in dict.fromkeys(line.explainer.partition("#")[0] for line in lines) if name in made]
-        if names:
-            controls = {name for name in names if order[name].control}
-            charts.append(_chart(str(metric), str(model), names, made, controls))
-    return sorted(charts, key=lambda chart: (chart.model, places.get(chart.metric, len(places))))
+        order = {line.explainer.partition("#")[0]: place for place, line in reversed([*enumerate(lines)])}
+        columns = list(dict.fromkeys(column.metric for table in section.tables for column in table.columns))
+        places = {metric.partition("#")[0]: place for place, metric in reversed([*enumerate(columns)])}
+        kinds: dict[tuple[str, str], list[MeanCurve]] = {}
+        for one in every:
+            if _is_of(one, section) and one.explainer.partition("#")[0] in order and np.isfinite(one.y).any():
+                kinds.setdefault((one.metric, one.kind), []).append(one)
+        for (metric, _), own in sorted(kinds.items(), key=lambda each: places.get(each[0][0], len(places))):
+            own.sort(key=lambda one: order[one.explainer.partition("#")[0]])
+            charts.append(_chart(metric, section, own))
+    return charts
 
 
-@dataclass(frozen=True)
-class _Mean:
-    share: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    half: NDArray[np.float64]
-    n: int
+def _is_of(curve: MeanCurve, section: Section) -> bool:
+    """Say whether a section's tables show a curve's cells: the title of a board names its samples and its target."""
+    cell = curve.definition
+    return curve.model.partition("#")[0] == section.model.partition("#")[0] and section.board.endswith(
+        f"({cell['samples'][:8]}), target={cell['target']}"
+    )
 
 
-def _pooled(seeds: Sequence[NDArray[np.float64]]) -> _Mean:
-    """Return the mean over seeds of [S,5] share, mean, low, high, n; seeds are taken as independent."""
-    every = np.stack(seeds)
-    half = np.sqrt((((every[..., 3] - every[..., 2]) / 2) ** 2).sum(axis=0)) / len(every)
-    return _Mean(every[..., 0].mean(axis=0), every[..., 1].mean(axis=0), half, int(every[..., 4].max(axis=1).sum()))
-
-
-def _chart(metric: str, model: str, names: list[str], made: dict[str, _Mean], controls: set[str]) -> CurveChart:
-    ends = [one.mean + sign * np.nan_to_num(one.half) for one in made.values() for sign in (-1, 1)]
+def _chart(metric: str, section: Section, own: Sequence[MeanCurve]) -> CurveChart:
+    ends = [one.y + sign * np.nan_to_num(one.half) for one in own for sign in (-1, 1)]
     values = np.concatenate(ends)
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     pad = (high - low) * 0.03 or 0.05
     low, high = low - pad, high + pad
-    methods = [name for name in names if name not in controls]
-    at_first = {*methods[:_SHOWN], *[name for name in names if name.endswith(("/random", "/oracle"))]}
+    methods, controls = ([one for one in own if bool(one.control) is control] for control in (False, True))
+    # What knows nothing and what knows the truth are the two ends of a scale; where there are controls only, all are shown.
+    ends_of_scale = [one for one in controls if one.control in ("chance", "truth")]
+    at_first = [*methods[:_SHOWN], *ends_of_scale] if methods else own
     curves = []
     # Colours and dashes are dealt to methods first, so that those shown at first differ by colour; controls are grey.
-    dealt = {
-        name: place for group in (methods, [*controls]) for place, name in enumerate(n for n in names if n in group)
-    }
-    for name in names:
-        one = made[name]
-        xs = LEFT + one.share * (WIDE - LEFT - RIGHT)
-        finite = np.isfinite(one.mean)
-        ys = _height(one.mean, low, high)
+    dealt = {id(one): place for group in (methods, controls) for place, one in enumerate(group)}
+    for one in own:
+        xs = LEFT + one.x * (WIDE - LEFT - RIGHT)
+        finite = np.isfinite(one.y)
+        ys = _height(one.y, low, high)
         banded = finite & np.isfinite(one.half)
-        area = float(np.trapezoid(one.mean[finite], one.share[finite])) if finite.any() else float("nan")
+        area = float(np.trapezoid(one.y[finite], one.x[finite])) if finite.any() else float("nan")
         curves.append(
             Curve(
-                name=name,
+                name=one.explainer,
                 line=_path(xs[finite], ys[finite]),
                 band=_band(
                     xs[banded],
-                    _height((one.mean - one.half)[banded], low, high),
-                    _height((one.mean + one.half)[banded], low, high),
+                    _height((one.y - one.half)[banded], low, high),
+                    _height((one.y + one.half)[banded], low, high),
                 ),
-                style=dealt[name] * (COLOURS if name in controls else 1) % (COLOURS * DASHES),
-                shown=name in at_first,
-                control=name in controls,
+                style=dealt[id(one)] * (COLOURS if one.control else 1) % (COLOURS * DASHES),
+                shown=any(one is shown for shown in at_first),
+                control=bool(one.control),
                 area=f"{area:.3f}",
             )
         )
     ticks = [Tick(LEFT + share * (WIDE - LEFT - RIGHT), f"{share:g}") for share in (0, 0.25, 0.5, 0.75, 1)]
     heights = [Tick(float(_height(np.array(at), low, high)), f"{at:g}") for at in _linear(low, high)]
+    least, most = min(one.n for one in own), max(one.n for one in own)
     return CurveChart(
-        metric, model, max(made[name].n for name in names), any(curve.band for curve in curves), ticks, heights, curves
+        metric=metric,
+        model=section.model,
+        board=section.board,
+        n=str(most) if least == most else f"{least} to {most}",
+        banded=any(curve.band for curve in curves),
+        x=ticks,
+        y=heights,
+        curves=curves,
     )
 
 

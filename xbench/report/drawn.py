@@ -7,19 +7,19 @@ from matplotlib import style
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
+from xbench.curves import MeanCurve
 from xbench.friedman import Ranking
 from xbench.report.critical import critical_figure
 from xbench.report.figures import curve_figures, curves_figure, shown
 from xbench.report.latex import drawable
 from xbench.report.sheets import Entry, Sheet, head
 from xbench.report.tex import number
-from xbench.store import Record
 
 _WIDE, _LINE = 8.3, 0.17
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
-def drawn_pdf(sheets: Sequence[Sheet], rankings: Sequence[Ranking], records: Sequence[Record]) -> bytes:
+def drawn_pdf(sheets: Sequence[Sheet], rankings: Sequence[Ranking], curves: Sequence[MeanCurve]) -> bytes:
     """Return a page a table and a page a figure; the same input gives the same bytes."""
     buffer = io.BytesIO()
     told = {"CreationDate": None, "Creator": None, "Producer": None}
@@ -32,7 +32,7 @@ def drawn_pdf(sheets: Sequence[Sheet], rankings: Sequence[Ranking], records: Seq
                 pages.savefig(_page(sheet, first, last))
         for ranking in rankings:
             pages.savefig(critical_figure([shown(ranking)]))
-        for figure in curve_figures(records):
+        for figure in curve_figures(curves):
             pages.savefig(curves_figure(figure))
     return buffer.getvalue()
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from xbench.curves import MeanCurve
 from xbench.friedman import Ranking
 from xbench.report.critical import draw_critical
 from xbench.report.latex import drawable
-from xbench.store import Record, content_key, write_atomic
+from xbench.store import write_atomic
 
 _STYLE = {"pdf.fonttype": 42, "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8c6d31")
@@ -23,50 +23,28 @@ _AXIS = 3.6  # shorter than on a screen: the names at its sides stay legible whe
 
 
 @dataclass(frozen=True, eq=False)
-class CurveOf:
-    """The mean curve of an explainer: x and y [S], and how many samples it is the mean of."""
-
-    explainer: str
-    control: bool
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    n: int
-
-
-@dataclass(frozen=True, eq=False)
 class CurveFigure:
     """The curves of one classifier on one set of samples, by score."""
 
     data: str
     model: str
-    panels: dict[str, list[CurveOf]]
+    panels: dict[str, list[MeanCurve]]
 
 
-def curve_figures(records: Sequence[Record]) -> list[CurveFigure]:
-    """Return the curves of all finished records, those of several seeds or epochs pooled, as tables pool them."""
+def curve_figures(curves: Sequence[MeanCurve]) -> list[CurveFigure]:
+    """Return the pictures of some curves; those of other steps or another definition of a score have a panel of their own."""
     found: dict[tuple[str, str], CurveFigure] = {}
-    sums: dict[tuple[str, str, str, str], tuple[NDArray[np.float64], bool]] = {}
-    for record in records:
-        cell = record.definition
-        if record.status != "ok" or not cell["explainer"]:
-            continue
-        model = str(cell.get("series") or cell["model"]["text"])
-        parts = [cell[name] for name in ("suite", "suite_version", "protocol", "data", "samples", "target")]
-        place = content_key(parts), model
-        found.setdefault(place, CurveFigure(str(cell["data"]["text"]), model, {}))
-        for name, values in record.arrays.items():
-            if name.startswith("curve/"):
-                key = (*place, name.removeprefix("curve/"), str(cell["explainer"]["text"]))
-                before = sums.get(key)
-                # Curves of other steps are another question.
-                if before is None or before[0].shape == values.shape:
-                    total = values if before is None else before[0] + values
-                    sums[key] = total, bool(cell["explainer"]["control"])
-    for (data, model, score, explainer), (total, control) in sums.items():
-        if total[2].min() > 0:
-            one = CurveOf(explainer, control, total[0] / total[2], total[1] / total[2], int(total[2].max()))
-            found[data, model].panels.setdefault(score, []).append(one)
-    return [figure for figure in found.values() if figure.panels]
+    kinds: dict[tuple[str, str, str], list[str]] = {}
+    for one in curves:
+        if np.isfinite(one.y).any():
+            place = one.place, one.model
+            figure = found.setdefault(place, CurveFigure(str(one.definition["data"]["text"]), one.model, {}))
+            known = kinds.setdefault((*place, one.metric), [])
+            if one.kind not in known:
+                known.append(one.kind)
+            number = known.index(one.kind)
+            figure.panels.setdefault(one.metric + (f" ({number + 1})" if number else ""), []).append(one)
+    return list(found.values())
 
 
 def draw_curves(figure: CurveFigure, path: Path) -> None:
@@ -107,7 +85,7 @@ def curves_figure(figure: CurveFigure) -> Figure:
                 (line,) = axes.plot(each.x, each.y, color=colour, linestyle=dashes, linewidth=1.1, zorder=2)
                 lines[each.explainer] = line
         axes.set_title(drawable(score), fontsize=8, parse_math=False)
-        axes.set_xlabel("share of pixels", fontsize=7.5)
+        axes.set_xlabel("share of the path", fontsize=7.5)
         axes.set_ylabel("mean", fontsize=7.5)
         axes.tick_params(labelsize=7)
     order = [*(name for name in names if name in lines), *(["controls"] if "controls" in lines else [])]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from xbench.curves import MeanCurve, mean_curves
 from xbench.errors import XbenchError
 from xbench.friedman import Ranking, ranks
 from xbench.leaderboard import Measured, Row, read_measured
@@ -19,7 +20,7 @@ from xbench.report.methods import methods
 from xbench.report.prose import Name, Prose, latex_prose, markdown_prose
 from xbench.report.references import References, gather
 from xbench.report.sheets import Intervals, Sheet, best_ranks, sheets
-from xbench.store import Json, Record, Store, write_atomic
+from xbench.store import Json, Store, write_atomic
 
 FORMATS = ("html", "latex", "markdown", "csv", "pdf")
 _SECONDS = 120
@@ -35,7 +36,7 @@ class Paper:
     methods: tuple[Prose, ...]
     references: References
     rankings: tuple[Ranking, ...]
-    records: tuple[Record, ...]
+    curves: tuple[MeanCurve, ...]
 
     @property
     def rows(self) -> list[Row]:
@@ -54,8 +55,8 @@ def read_paper(folders: Sequence[Path], intervals: Intervals = "pm") -> Paper:
     shown = tuple(sheet for title, found in measured for sheet in sheets(title, found, primary, intervals))
     if not shown:
         raise XbenchError(f"nothing to report: no explainer in {', '.join(map(str, folders))} has a number yet")
-    records = [store.read(key) for own, store in zip(runs, stores, strict=True) for key in own[0]]
-    definitions = [record.definition for record in records]
+    cells = [(store, key) for own, store in zip(runs, stores, strict=True) for key in own[0]]
+    definitions = [store.read(key).definition for store, key in cells]
     references = gather(definitions, manifests)
     rows = [each.row for _, found in measured for each in found]
     try:
@@ -69,7 +70,7 @@ def read_paper(folders: Sequence[Path], intervals: Intervals = "pm") -> Paper:
         methods=tuple(methods(definitions, manifests, references, shown, rows)),
         references=references,
         rankings=tuple(rankings),
-        records=tuple(records),
+        curves=tuple(mean_curves(cells)),
     )
 
 
@@ -142,10 +143,10 @@ def _figures(paper: Paper, folder: Path) -> list[tuple[Path, Prose]]:
             "apart: Friedman's test, Nemenyi's critical difference at 5\u00a0%.",
         ]))  # fmt: skip
         draw_ranking(ranking, made[-1][0])
-    for number, figure in enumerate(curve_figures(paper.records), start=1):
+    for number, figure in enumerate(curve_figures(paper.curves), start=1):
         made.append((home / f"curves_{number}.pdf", [
             "Mean curves of explanations of ", Name(figure.model), " on ", Name(figure.data),
-            ", over the share of pixels replaced. Grey: controls.",
+            ", over the share of each score's path. Grey: controls.",
         ]))  # fmt: skip
         draw_curves(figure, made[-1][0])
     for old in {*home.glob("critical_*.pdf"), *home.glob("curves_*.pdf")} - {path for path, _ in made}:
@@ -200,7 +201,7 @@ def _pdf(paper: Paper, folder: Path, paths: list[Path], told: list[str]) -> tupl
         return [*paths, target], [*told, "paper.pdf: compiled by pdflatex"]
     from xbench.report.drawn import drawn_pdf
 
-    write_atomic(target, drawn_pdf(paper.sheets, paper.rankings, paper.records))
+    write_atomic(target, drawn_pdf(paper.sheets, paper.rankings, paper.curves))
     return [*paths, target], [
         *told,
         "paper.pdf: tables and figures only, drawn by matplotlib, for there is no pdflatex",
