@@ -16,6 +16,7 @@ LAYERS = [
         "seeds",
         "store",
         "manifest",
+        "alone",
         "codehash",
         "refs",
         "events",

@@ -289,9 +289,9 @@ def test_a_wrapper_of_what_must_be_trained_is_unsupported(tmp_path):
 
 
 def test_two_runs_at_once_in_one_folder_are_refused(tmp_path):
-    from xbench.api import _alone
+    from xbench.alone import alone
 
-    with _alone(tmp_path / "run"), pytest.raises(XbenchError, match="another run is writing"):
+    with alone(tmp_path / "run"), pytest.raises(XbenchError, match="another run is writing"):
         go(tmp_path / "run")
     assert go(tmp_path / "run").failures == []
 

@@ -7,15 +7,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 import xbench
+from xbench.alone import alone
 from xbench.bibliography import component_facts
 from xbench.components import import_attr
 from xbench.config import RunConfig, make_config
-from xbench.errors import CannotWrite, XbenchError
+from xbench.errors import XbenchError
 from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.manifest import run_folder as run_folder
@@ -78,7 +76,7 @@ def execute(plan: Plan, registry: Registry, listen: Callable[[Event], None] = la
     """
     config = plan.config
     store = Store(config.out)
-    with _alone(config.out):
+    with alone(config.out):
         return _carry_out(plan, registry, store, listen)
 
 
@@ -171,23 +169,6 @@ def _fail_without_fit(cell: Cell, store: Store, failed: dict[str, tuple[str, str
             reason = f"training {what.text} failed: {failed[fit][1]}"
             store.fail(cell.key, "fit_failed", reason)
             failed[cell.key] = ("fit_failed", reason)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder for one run: two at once would undo each other's commits. The lock goes with the process."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise XbenchError(f"another run is writing to {folder}; wait for it, or choose another out=DIR") from None
-    except OSError as error:
-        raise CannotWrite(f"cannot write to {folder}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

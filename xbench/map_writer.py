@@ -71,6 +71,8 @@ def write_maps(
     path = Path(folder)
     if (path / "manifest.json").exists():
         raise XbenchError(f"{path} holds maps already; choose another folder, or delete it")
+    if isinstance(run_or_ids, (str, bytes)) or not (isinstance(run_or_ids, Sequence) or hasattr(run_or_ids, "folder")):
+        raise XbenchError(f"run_or_ids is {run_or_ids!r:.60}; a run (xbench.open) or a list of sample ids is needed")
     if isinstance(run_or_ids, Sequence):
         ids = tuple(map(str, run_or_ids))
         facts: Json = {"data": data, "data_digest": data_digest, "model": model, "seed": seed, "target": target}
@@ -134,15 +136,19 @@ def _by_sample(ids: Sequence[str], maps: Any) -> dict[str, NDArray[np.float32] |
     if len(set(ids)) < len(ids):
         raise XbenchError(f"{len(ids) - len(set(ids))} sample ids stand there twice")
     if isinstance(maps, Mapping):
+        known = set(ids)
         for what, names in (
             ("has no map", [sample for sample in ids if sample not in maps]),
-            ("is no sample of the run", [sample for sample in maps if sample not in set(ids)]),
+            ("is no sample of the run", [sample for sample in maps if sample not in known]),
         ):
             if names:
                 raise XbenchError(f"{names[0]!r} {what} ({len(names)} such)")
         given = [maps[sample] for sample in ids]
     else:
-        given = list(maps)
+        try:
+            given = list(maps)
+        except TypeError:
+            raise XbenchError(f"maps is {maps!r:.60}; sample id -> [H,W], or [n,H,W], is needed") from None
         if len(given) != len(ids):
             raise XbenchError(f"there are {len(given)} maps of {len(ids)} samples")
     found: dict[str, NDArray[np.float32] | None] = {}
@@ -151,7 +157,12 @@ def _by_sample(ids: Sequence[str], maps: Any) -> dict[str, NDArray[np.float32] |
         if value is None:
             found[sample] = None
             continue
-        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        try:
+            array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise XbenchError(
+                f"the map of sample {sample!r} is no array [H,W]: {' '.join(str(error).split())}"
+            ) from error
         shape = shape or array.shape
         if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape != shape:
             raise XbenchError(

@@ -23,6 +23,7 @@ from xbench.specs import Polarity
 from xbench.store import content_key
 
 SCHEMA = 1
+_OPEN = 8
 _FIELDS = {
     "schema": int,
     "name": str,
@@ -101,11 +102,17 @@ class StoredMaps:
 
 
 class Reader:
-    """Reads single maps from files whose hashes were checked; nothing is kept in memory."""
+    """Reads single maps from files whose hashes were checked; no map is kept in memory, and few files are kept open."""
 
     def __init__(self, stored: StoredMaps) -> None:
         self.stored = stored
-        self._arrays = {name: _opened(stored, name) for name in stored.files}
+        places: dict[str, list[tuple[str, int | None]]] = {name: [] for name in stored.files}
+        for sample, place in stored.samples.items():
+            if place:
+                places[place[0]].append((sample, place[1]))
+        stamps = {name: _checked(stored, name, held) for name, held in places.items()}
+        # A folder may hold a file a map, and a process may open only so many.
+        self._opened = functools.lru_cache(maxsize=_OPEN)(lambda name: _opened(stored.folder / name, stamps[name]))
 
     def read(self, sample: str) -> NDArray[np.float32] | None:
         """Return a sample's map [H,W], or None where the method has no answer.
@@ -118,7 +125,7 @@ class Reader:
         place = stored.samples[sample]
         if place is None:
             return None
-        array = self._arrays[place[0]]
+        array = self._opened(place[0])
         found = np.asarray(array[:] if place[1] is None else array[place[1]], dtype=np.float32)
         if not np.isfinite(found).all():
             raise XbenchError(
@@ -202,14 +209,18 @@ def parse_manifest(folder: Path, content: Any, exists: bool = True) -> StoredMap
             f"sample {sample!r} is not {{file, row}}, or null",
         )
         row = place["row"]
-        need(place["file"] in content["files"], f"sample {sample!r} is in {place['file']!r}, which files does not list")
+        listed = isinstance(place["file"], str) and place["file"] in content["files"]
+        need(listed, f"sample {sample!r} is in {place['file']!r}, which files does not list")
         fine = row is None or (isinstance(row, int) and not isinstance(row, bool) and row >= 0)
         need(fine, f"row {row!r} of sample {sample!r} is no row")
         samples[sample] = place["file"], row
     rest = {
         key: content[key] for key in ("name", "citation", "data", "data_digest", "model", "seed", "target", "polarity")
     }
-    digest = content_key(content)
+    try:
+        digest = content_key(content)
+    except (ValueError, TypeError) as error:  # half a surrogate pair, say
+        raise XbenchError(f"{path}: {' '.join(str(error).split())}; texts that UTF-8 can write are needed") from error
     return StoredMaps(folder, digest, shape=(shape[0], shape[1]), files=content["files"], samples=samples, **rest)
 
 
@@ -220,16 +231,17 @@ def _is_inside(folder: Path, name: str) -> bool:
     return (folder / pure).resolve().is_relative_to(folder.resolve())
 
 
-def _opened(stored: StoredMaps, name: str) -> Any:
-    """Return a file's array, read when it is indexed; its hash, type and shape are checked."""
+def _checked(stored: StoredMaps, name: str, places: Sequence[tuple[str, int | None]]) -> tuple[int, int]:
+    """Check a file's hash, type and shape, and the (sample, row) that are in it; return its stamp."""
     path = stored.folder / name
     try:
+        stamp = _stamp(path)
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != stored.files[name]:
                 raise XbenchError(f"{path} is not what its manifest says: another SHA-256; it was changed or damaged")
-        array, shape, kind = _mapped(path)
+        _, shape, kind = _mapped(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise XbenchError(f"{path} holds no maps: {' '.join(str(error).split())}") from error
+        raise _unreadable(path, error) from error
     if (
         tuple(shape[-2:]) != stored.shape
         or len(shape) not in (2, 3)
@@ -239,12 +251,31 @@ def _opened(stored: StoredMaps, name: str) -> Any:
             f"{path} holds {kind} of shape {list(shape)}; floats [n,H,W] of {list(stored.shape)} are needed"
         )
     rows = shape[0] if len(shape) == 3 else None
-    for sample, place in stored.samples.items():
-        if place and place[0] == name and (place[1] is None) is not (rows is None):
-            raise XbenchError(f"{path} is {list(shape)}, and the row of sample {sample!r} is {place[1]}")
-        if place and place[0] == name and place[1] is not None and place[1] >= (rows or 0):
-            raise XbenchError(f"{path} has {rows} rows, and sample {sample!r} is in row {place[1]}, counted from 0")
-    return array
+    for sample, row in places:
+        if (row is None) is not (rows is None):
+            raise XbenchError(f"{path} is {list(shape)}, and the row of sample {sample!r} is {row}")
+        if row is not None and row >= (rows or 0):
+            raise XbenchError(f"{path} has {rows} rows, and sample {sample!r} is in row {row}, counted from 0")
+    return stamp
+
+
+def _opened(path: Path, stamp: tuple[int, int]) -> Any:
+    """Return the array of a file that was checked, read when it is indexed."""
+    try:
+        if _stamp(path) != stamp:
+            raise XbenchError(f"{path} was changed after its hash was checked; run the command again")
+        return _mapped(path)[0]
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
+
+
+def _unreadable(path: Path, error: Exception) -> XbenchError:
+    return XbenchError(f"{path} holds no maps: {' '.join(str(error).split())}")
 
 
 def _mapped(path: Path) -> tuple[Any, Sequence[int], str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ from xbench.tensors import Explanation, make_batch
 pytestmark = pytest.mark.usefixtures("fakes")
 
 METRICS = ["deletion", "insertion", "localisation_precision", "relevance_mass", "pointing_game"]
+FACTS_OF_MAPS = {"model": "m", "seed": 0, "data_digest": "d", "target": "label"}
 FACTS = ("mean", "low", "high", "chance", "n_scored", "n", "status", "family", "higher_is_better", "blank_rate")
 
 
@@ -196,6 +198,7 @@ def first(manifest):
         (lambda m: m["files"].update({"maps.safetensors": "0"}), "no SHA-256"),
         (lambda m: first(m).update(more=1), "is not {file, row}, or null"),
         (lambda m: first(m).update(file="b.npy"), "which files does not list"),
+        (lambda m: first(m).update(file=[]), r"is in \[\], which files does not list"),
         (lambda m: first(m).update(row=-1), "row -1 of sample"),
         (lambda m: first(m).update(row=1.5), "row 1.5 of sample"),
     ],
@@ -275,6 +278,38 @@ def test_a_pickle_is_never_opened(folder, tmp_path):
         read_stored(folder).open()
 
 
+def test_a_file_a_map_needs_few_open_files(tmp_path):
+    resource = pytest.importorskip("resource")
+    ids = [f"s{i}" for i in range(200)]
+    folder = xbench.write_maps(tmp_path / "maps", ids, np.ones((200, 2, 2)), name="mine", **FACTS_OF_MAPS)
+    for i, sample in enumerate(ids):
+        np.save(folder / f"{sample}.npy", np.full((2, 2), i, np.float32))
+
+    def change(manifest):
+        manifest["files"] = {f"{sample}.npy": sha256(folder / f"{sample}.npy") for sample in ids}
+        manifest["samples"] = {sample: {"file": f"{sample}.npy", "row": None} for sample in ids}
+
+    edit(folder, change)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 40, limits[1]))
+    try:
+        reader = read_stored(folder).open()
+        assert [reader.read(sample)[0, 0] for sample in ids] == list(range(200))
+        assert reader.read("s0")[1, 1] == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_file_changed_after_it_was_checked_is_not_believed(folder):
+    stored = read_stored(folder)
+    reader, sample = stored.open(), next(iter(stored.samples))
+    rewritten(folder, {"maps": np.zeros((30, 8, 8), np.float32)}, sign=False)
+    with pytest.raises(XbenchError, match="was changed after its hash was checked"):
+        reader.read(sample)
+
+
 def test_no_folder_is_named_with_the_way_out():
     mistakes = []
     resolve("explainer", "precomputed/maps", discover(), mistakes)
@@ -294,6 +329,12 @@ def test_no_folder_is_named_with_the_way_out():
         ({"name": "<b>"}, "name '<b>' is not"),
         ({"polarity": "up"}, "polarity 'up'"),
         ({"model": "fake/other"}, r"the run has fake/linear \(seed 0\)"),
+        ({"run_or_ids": "abc"}, "run_or_ids is 'abc'; a run .* or a list"),
+        ({"run_or_ids": {"a": 1}}, "a list of sample ids is needed"),
+        ({"run_or_ids": ["\ud800"], "maps": np.zeros((1, 8, 8)), **FACTS_OF_MAPS}, "surrogates not allowed"),
+        ({"citation": "\ud800"}, "surrogates not allowed"),
+        ({"maps": 5}, "maps is 5; sample id"),
+        ({"maps": [[[1], [2, 3]]] * 20}, "is no array"),
         ({"run_or_ids": ["a"]}, "data_digest, model, seed, target must be said"),
     ],
 )
