@@ -343,7 +343,8 @@ def test_every_classifier_has_its_curves_and_a_series_pools_its_epochs(whole):
         (model, metric) for model in ("fake/linear", "fake/learnt@*") for metric in ("deletion", "insertion")
     }
     linear, learnt = (next(one for one in charts if one.model == name) for name in ("fake/linear", "fake/learnt@*"))
-    assert int(linear.n) == 40 < int(learnt.n)
+    assert linear.n == "20 to 40"  # one explainer has an answer for half of the images
+    assert int(learnt.n.split()[-1]) > 40
     for chart in charts:
         assert len(chart.curves) == len({curve.name for curve in chart.curves})
 

@@ -98,11 +98,11 @@ def mean_curves(cells: Iterable[tuple[Records, str]]) -> list[MeanCurve]:
 def curve_frame(store: Records, keys: Iterable[str]) -> "pd.DataFrame":
     """Return a line a point of every cell's curves: which cell, the metric, and share, mean, low, high, n.
 
-    ``share`` is where on the metric's path the point is (0 to 1; what changes along it, and what the value is, the metric says), ``mean`` the
-    mean over ``n`` samples there, ``low`` and ``high`` its 95 % interval at this one point: that of independent samples,
-    widened by as much as the bootstrap over groups widens the interval of the curve's area. NaN where a record of an earlier
-    version has no squares of its curves, or there are fewer than two samples or groups. ``epoch`` is 0 where the weights
-    are the last ones, ``samples`` the digest of the sample set.
+    ``share`` is where on the metric's path the point is, 0 to 1 (what changes along it and what the value is, the metric
+    says), ``mean`` the mean over ``n`` samples there, ``low`` and ``high`` its 95 % interval at this one point: that of
+    independent samples, widened by as much as the bootstrap over groups widens the interval of the curve's area. NaN where
+    a record of an earlier version has no squares of its curves, or there are fewer than two samples or groups. ``epoch`` is
+    0 where the weights are the last ones, ``samples`` the digest of the sample set.
     """
     import pandas as pd
 
