@@ -25,7 +25,7 @@ def meaning(config):
     "arguments",
     [
         *([f"suite={suite}", f"protocol={name}"] for suite in REGISTRY.suites for name in ("quick", "paper")),
-        ["suite=chestxray", "data.size=32", "seed=3,1", "limit=none", "target=enlarged", "data.root=some/where"],
+        ["suite=chestxray", "data.size=32", "seed=3,1", "limit=none", "target=enlarged", "data.root=/some/where"],
         ["suite=mnist", "model=mnist/s2@*,mnist/s2[epochs=2]@1", "metric=deletion[fill=zero],deletion"],
         ["suite=chestxray", "explainer=controls/blur[of=cam/gradcam[score=prob]],noise/*"],
         ["suite=anole", "model=gain/self[of=anole/slim[epochs=3]]"],
@@ -38,13 +38,16 @@ def test_settings_describe_the_run_in_full(arguments):
     assert meaning(again) == meaning(config)
 
 
-def installed(folder, **direct):
+def installed(folder, files=(), **direct):
     """Make a distribution as an installer leaves it."""
     info = folder / "mine-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
     if direct:
         (info / "direct_url.json").write_text(json.dumps(direct))
+    for name, text in dict(files).items():
+        (folder / name).write_text(text)
+    (info / "RECORD").write_text("".join(f"{name},,\n" for name in dict(files)))
     return PathDistribution(info)
 
 
@@ -69,6 +72,11 @@ def test_where_code_came_from(tmp_path):
     assert clean["dirty"] is False
     (tmp_path / "with space" / "code.py").write_text("2")
     assert _origin(installed(tmp_path / "c", url=url, dir_info={}))["dirty"] is True
+    git(tmp_path / "with space", "checkout", "-q", "code.py")
+    assert _origin(installed(tmp_path / "e", files={"code.py": "1"}, url=url, dir_info={}))["dirty"] is False
+    assert _origin(installed(tmp_path / "f", files={"code.py": "other"}, url=url, dir_info={}))["dirty"] is True
+    secret = _origin(installed(tmp_path / "g", url="https://user:token@host/y.git", vcs_info={"commit_id": "abc"}))
+    assert secret["source"] == "https://host/y.git"
     vcs = {"vcs": "git", "commit_id": "abc"}
     assert _origin(installed(tmp_path / "d", url="https://x/y.git", vcs_info=vcs))["commit"] == "abc"
     assert str(tmp_path) not in canonical(clean).decode()

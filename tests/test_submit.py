@@ -12,7 +12,7 @@ from xbench.evidence import Changed, Evidence
 from xbench.leaderboard import read_boards
 from xbench.manifest import run_folder
 from xbench.plugins import discover
-from xbench.store import Store
+from xbench.store import Store, content_key
 from xbench.submit import problems, submit
 from xbench.tables import markdown
 from xbench.verify import verify
@@ -165,8 +165,9 @@ def test_a_doubt_stands_in_every_table(tmp_path):
     assert "] ‡ |" in text
     assert "‡ " in text
     assert "reported: maps sent by the authors" in text
-    with pytest.raises(XbenchError, match="must begin with"):
-        accept(tmp_path / "run", tmp_path / "lb", "perhaps")
+    for doubt in ("perhaps", "reported", "reportedly: no"):
+        with pytest.raises(XbenchError, match="must begin with"):
+            accept(tmp_path / "run", tmp_path / "lb", doubt)
 
 
 def test_what_rests_on_few_samples_is_called_unreliable(tmp_path):
@@ -176,8 +177,60 @@ def test_what_rests_on_few_samples_is_called_unreliable(tmp_path):
     assert all("too few" in row.doubt for row in few.rows if row.explainer)
 
 
-def test_no_folder_of_the_submitter_is_published(tmp_path):
+def test_no_folder_of_the_submitter_is_published(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "bin" / "xbench"), "run", f"out={tmp_path}"])
     go(tmp_path / "run", data_root=str(tmp_path))
     accept(tmp_path / "run", tmp_path / "lb")
     for path in Path(tmp_path / "lb").rglob("*.json"):
         assert str(tmp_path) not in path.read_text()
+
+
+def test_another_target_is_another_board_and_both_stay(tmp_path):
+    go(tmp_path / "one", target="predicted")
+    go(tmp_path / "two", target="label")
+    accept(tmp_path / "one", tmp_path / "lb")
+    assert not [path for path in accept(tmp_path / "two", tmp_path / "lb").removed if "classifier" not in path.name]
+    assert len(read_boards([Evidence(tmp_path / "lb" / "records" / "blobs")])) == 2
+
+
+def test_code_of_ones_own_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "ownmap.py").write_text("def explain(model, image, target):\n    return image.mean(dim=1)\n")
+    monkeypatch.chdir(tmp_path)
+    go(tmp_path / "run", explainer="python:ownmap.explain,controls/random")
+    assert any("which nobody else has" in line for line in problems(tmp_path / "run", discover()))
+
+
+def test_a_table_of_no_record_is_told_and_goes(tmp_path, capsys):
+    go(tmp_path / "run")
+    accept(tmp_path / "run", tmp_path / "lb")
+    assert main(["leaderboard", str(tmp_path / "lb"), "--write"]) == 0
+    stranger = tmp_path / "lb" / "gone" / "table.md"
+    stranger.parent.mkdir()
+    stranger.write_text("| 1 | mine/best |")
+    assert main(["leaderboard", str(tmp_path / "lb"), "--check"]) == 1
+    assert str(stranger) in capsys.readouterr().out
+    assert main(["leaderboard", str(tmp_path / "lb"), "--write"]) == 0
+    assert not stranger.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("unmeasured", None),
+        ("columns", []),
+        ("cost", {}),
+        ("run", {}),
+        ("columns", {"score/deletion": [1.0]}),
+        ("doubt", 3),
+    ],
+)
+def test_a_record_of_another_shape_is_one_line(tmp_path, name, value):
+    go(tmp_path / "run")
+    accept(tmp_path / "run", tmp_path / "lb")
+    path = next((tmp_path / "lb" / "records" / "blobs").glob("fake*.json"))
+    content = json.loads(path.read_text())
+    del content["digest"]
+    content[name] = value
+    path.write_text(json.dumps({**content, "digest": content_key(content)}))
+    with pytest.raises(XbenchError, match="is no record"):
+        Evidence(path.parent)

@@ -10,7 +10,6 @@ from safetensors.numpy import load, save
 
 from xbench import api
 from xbench.cli import main
-from xbench.errors import XbenchError
 from xbench.plugins import discover
 from xbench.store import Store, content_key, fit_folder
 from xbench.verify import verify
@@ -35,7 +34,8 @@ def rewrite(folder, change):
             path = store.folder(key) / "00000.safetensors"
             arrays = {name: value.copy() for name, value in load(path.read_bytes()).items()}
             change(arrays)
-            store.commit(key, 0, arrays, record.weights, record.cost)
+            cost = json.loads((path.parent / "00000.cost.json").read_text())
+            store.commit(key, 0, arrays, record.weights, cost)
             return path.parent
     raise AssertionError("there is no such cell")
 
@@ -106,8 +106,10 @@ def test_other_labels_are_found(tmp_path):
         table = json.loads(path.read_text())
         table["labels"][0] = 1 - table["labels"][0]
         path.write_text(json.dumps(table))
-    with pytest.raises(XbenchError, match="other labels"):
-        check(tmp_path / "run")
+    verdict = check(tmp_path / "run")
+    assert len(verdict.mismatches) == 5
+    assert all("other labels or groups" in line for line in verdict.mismatches)
+    assert main(["verify", str(tmp_path / "run")]) == 1
 
 
 def test_weights_that_are_gone_are_said_to_be_gone_and_nothing_is_blamed(tmp_path, capsys):
@@ -147,8 +149,16 @@ def test_code_that_changed_since_is_named(tmp_path):
     definition["explainer"]["code"] = "of another day"
     other = content_key(definition)
     store.define(other, definition)
-    for part in range(record.n_slices):
-        store.commit(other, part, record.arrays, record.weights, record.cost)
+    for path in store.folder(key).glob("0*.json"):
+        head = json.loads(path.read_text())
+        if "slice" in head:
+            rows = slice(head["slice"] * 64, (head["slice"] + 1) * 64)
+            arrays = {
+                name: value[rows] if "/" not in name or "score" in name else value
+                for name, value in record.arrays.items()
+            }
+            arrays = {name: value[rows] if name.startswith("chance") else value for name, value in arrays.items()}
+            store.commit(other, head["slice"], arrays, record.weights, {})
     shutil.rmtree(store.folder(key))
     manifest["cells"] = [other]
     (tmp_path / "run" / "run.json").write_text(json.dumps(manifest))
@@ -167,3 +177,95 @@ def test_the_same_seed_draws_the_same(tmp_path):
 
     assert drawn(1) == drawn(1)
     assert len({tuple(drawn(seed)) for seed in range(8)}) > 1
+
+
+def forge(folder, change):
+    """Change every slice of a cell, hashes made anew, as one who knows the format would."""
+    store = Store(folder)
+    for key in store:
+        if (store.definition(key)["explainer"] or {}).get("text") == "fake/weights":
+            for path in store.folder(key).glob("*.safetensors"):
+                arrays = {name: value.copy() for name, value in load(path.read_bytes()).items()}
+                change(arrays)
+                head = json.loads(path.with_suffix(".json").read_text())
+                store.commit(key, head["slice"], arrays, head["weights"], {})
+            return key
+    raise AssertionError("there is no such cell")
+
+
+@pytest.mark.parametrize("name", ["score/deletion", "blank", "tied", "chance/localisation_precision"])
+def test_a_column_taken_out_does_not_pass(tmp_path, name):
+    go(tmp_path / "run")
+    forge(tmp_path / "run", lambda arrays: arrays.pop(name))
+    (line,) = check(tmp_path / "run").mismatches[:1]
+    assert name in line
+
+
+def test_a_column_that_is_too_long_is_damage_to_every_verb(tmp_path, capsys):
+    go(tmp_path / "run")
+    key = forge(tmp_path / "run", lambda arrays: arrays.update({"score/deletion": np.zeros(99)}))
+    for verb in ("verify", "leaderboard", "export", "report", "ranks"):
+        assert main([verb, str(tmp_path / "run")]) == (1 if verb == "verify" else 2), verb
+        told = capsys.readouterr()
+        assert key in told.out + told.err, verb
+
+
+def test_a_bad_row_hidden_by_a_status_does_not_pass(tmp_path):
+    go(tmp_path / "run")
+    store = Store(tmp_path / "run")
+    key = next(key for key in store if (store.definition(key)["explainer"] or {}).get("text") == "fake/noise")
+    store.fail(key, "unsupported", "by nature")
+    assert any("unsupported" in line for line in check(tmp_path / "run").mismatches)
+    for path in store.folder(key).glob("0*"):
+        path.unlink()
+    assert any("can be computed" in line for line in check(tmp_path / "run").mismatches)
+
+
+def test_what_is_unsupported_by_nature_passes(tmp_path):
+    go(tmp_path / "run", explainer="fake/weights,fake/refuses,cam/gradcam")
+    assert check(tmp_path / "run").sound, check(tmp_path / "run").lines()
+
+
+def test_a_slice_that_is_gone_is_told(tmp_path):
+    go(tmp_path / "run")
+    store = Store(tmp_path / "run")
+    key = next(key for key in store if (store.definition(key)["explainer"] or {}).get("text") == "fake/noise")
+    (store.folder(key) / "00001.json").unlink()
+    assert main(["verify", str(tmp_path / "run")]) == 1
+    (store.folder(key) / "00001.safetensors").unlink()
+    verdict = check(tmp_path / "run")
+    assert not verdict.sound
+    assert any("partial" in line for line in verdict.unverifiable)
+
+
+def test_a_cost_that_was_changed_is_named(tmp_path, capsys):
+    go(tmp_path / "run")
+    path = next((tmp_path / "run" / "records").rglob("00000.cost.json"))
+    path.write_text(path.read_text().replace('"device":"', '"device":"a faster '))
+    assert main(["verify", str(tmp_path / "run")]) == 1
+    assert str(path) in capsys.readouterr().out
+
+
+def test_a_run_that_went_on_with_other_passes_agrees(tmp_path):
+    go(tmp_path / "run", explainer="fake/torchs_own", batch=7)
+    store = Store(tmp_path / "run")
+    for key in store:
+        for path in store.folder(key).glob("00001*"):
+            path.unlink()
+    go(tmp_path / "run", explainer="fake/torchs_own", batch=16)
+    verdict = check(tmp_path / "run", samples=40)
+    assert verdict.sound, verdict.lines()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", "[" * 100_000, '{"cells": null}', '{"cells": [1], "primary": "x"}', "\xff", '{"cells": []}'],
+)
+def test_a_manifest_that_is_none_is_one_line(tmp_path, capsys, text):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_bytes(text.encode("latin-1"))
+    for verb in ("verify", "export", "leaderboard", "report", "submit", "status"):
+        assert main([verb, str(tmp_path / "run")]) == 2, verb
+        assert len(capsys.readouterr().err.splitlines()) <= 2, verb
+    assert main(["verify", str(tmp_path / "nowhere")]) == 2
+    assert "neither a run's folder" in capsys.readouterr().err

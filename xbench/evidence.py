@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xbench.errors import XbenchError
-from xbench.store import Json, Record, Store, content_key
+from xbench.store import Json, Record, Store, content_key, is_column
 
 SCHEMA = 1
 _DIGITS = 9
@@ -45,15 +45,13 @@ def pack(store: Store, key: str, run: Json, doubt: str = "") -> dict[str, bytes]
         "doubt": doubt,
         "weights": record.weights,
         "explainer_weights": record.trained,
+        "oracle_weights": record.oracle,
         "unmeasured": dict(record.unmeasured),
+        "slices": record.n_slices,
         "cost": record.cost,
         "run": run,
         "table": content_key(table),
-        "columns": {
-            name: _written(values)
-            for name, values in sorted(record.arrays.items())
-            if not name.startswith(("gallery/", "curve/"))
-        },
+        "columns": {name: _written(values) for name, values in sorted(record.arrays.items()) if is_column(name)},
         "curves": {
             name.removeprefix("curve/"): _written(values)
             for name, values in sorted(record.arrays.items())
@@ -133,19 +131,18 @@ class Evidence:
     def read(self, key: str) -> Record:
         """Return a record as `xbench.store.Store.read` gives it."""
         content = self._records[key]
-        arrays = {name: _array(values) for name, values in content["columns"].items()}
-        arrays |= {f"curve/{name}": _array(values) for name, values in content["curves"].items()}
         return Record(
             key=key,
             definition=content["definition"],
             status=content["status"],
             reason=content["reason"],
-            arrays=arrays,
-            n_slices=1,
+            arrays=_arrays(content),
+            n_slices=content["slices"],
             weights=content["weights"],
             cost=content["cost"],
             unmeasured=content["unmeasured"],
             trained=content["explainer_weights"],
+            oracle=content["oracle_weights"],
             doubt=content["doubt"],
         )
 
@@ -187,11 +184,29 @@ def _read(path: Path) -> Json:
             raise Changed([path])
         if content_key(content["definition"]) != content["key"]:
             raise XbenchError(f"{path} is no record: its definition does not hash to its key")
-        for name in ("columns", "curves", "cost", "run", "table", "status", "reason", "doubt", "weights"):
+        texts = ("status", "reason", "doubt", "table")
+        groups = ("definition", "unmeasured", "cost", "run", "columns", "curves")
+        if not all(isinstance(content[name], str) for name in texts):
+            raise ValueError(f"one of {', '.join(texts)} is no text")
+        if not all(isinstance(content[name], dict) for name in groups):
+            raise ValueError(f"one of {', '.join(groups)} is no group of members")
+        if not all(isinstance(text, str) for text in content["run"]["settings"]):
+            raise ValueError("run.settings are no texts")
+        for name in ("weights", "explainer_weights", "oracle_weights"):
             content[name]
+        for name in ("seconds", "images", "peak_bytes", "devices"):
+            content["cost"][name]
+        n = int(content["definition"]["n"])
+        if odd := [name for name, values in _arrays(content).items() if is_column(name) and len(values) != n]:
+            raise ValueError(f"{', '.join(odd)} do not hold a value for each of {n} samples")
         return dict(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise XbenchError(f"{path} is no record: {type(error).__name__}: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise XbenchError(f"{path} is no record: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def _arrays(content: Json) -> dict[str, NDArray[Any]]:
+    arrays = {name: _array(values) for name, values in content["columns"].items()}
+    return arrays | {f"curve/{name}": _array(values) for name, values in content["curves"].items()}
 
 
 def _written(values: NDArray[Any]) -> Any:

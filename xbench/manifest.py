@@ -1,7 +1,9 @@
 """What a finished run says of itself: its cells, its primary metric, its command and versions, from ``run.json``."""
 
 import json
+import re
 from pathlib import Path
+from typing import TypeGuard
 
 from xbench.errors import XbenchError
 from xbench.store import Json
@@ -12,8 +14,19 @@ def run_folder(folder: Path) -> tuple[list[str], str, Json]:
 
     Raises XbenchError where the folder holds no run.
     """
+    path = folder / "run.json"
     try:
-        manifest = json.loads((folder / "run.json").read_text())
-        return list(manifest["cells"]), str(manifest["primary"]), manifest
-    except (OSError, ValueError, KeyError) as error:
-        raise XbenchError(f"{folder} holds no run: {folder / 'run.json'} cannot be read ({error})") from error
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise XbenchError(f"{folder} holds no run: {path} cannot be read ({' '.join(str(error).split())})") from error
+    cells = manifest.get("cells") if isinstance(manifest, dict) else None
+    settings = manifest.get("settings") if isinstance(manifest, dict) else None
+    if not _texts(cells) or not all(re.fullmatch("[0-9a-f]{64}", key) for key in cells):
+        raise XbenchError(f"{folder} holds no run: {path} does not name its cells")
+    if "primary" not in manifest or not (settings is None or _texts(settings)):
+        raise XbenchError(f"{folder} holds no run: {path} is damaged (primary or settings)")
+    return cells, str(manifest["primary"]), manifest
+
+
+def _texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)

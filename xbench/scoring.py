@@ -34,6 +34,7 @@ class Stage:
     untouched: dict[str, object]
     classes: tuple[str, ...]
     oracle: Model | None
+    oracle_weights: str | None = None
     backdrops: dict[int, list[Backdrop]] = field(default_factory=dict)
 
     def parts(self, size: int) -> list[Backdrop]:

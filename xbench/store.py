@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,12 +130,12 @@ class Record:
     weights
         SHA-256 of the weights that were explained, or None for a model without a fit.
     cost
-        Sums over slices: seconds, images, forwards, backwards; the largest peak_bytes; the smallest images_a_pass; the
+        Sums over slices: seconds, images, forwards, backwards; the largest peak_bytes; images_a_pass of each slice; the
         devices.
     unmeasured
         Why a metric had no answer, by score.
-    trained
-        SHA-256 of the explainer's weights, or None for one without a fit.
+    trained, oracle
+        SHA-256 of the weights of the explainer and of the independent classifier, or None where there is none.
     doubt
         Why its numbers are to be taken with care, ``reported: ...`` or ``unreliable: ...``, or an empty string.
     """
@@ -150,6 +150,7 @@ class Record:
     cost: Json
     unmeasured: Mapping[str, str] = field(default_factory=dict)
     trained: str | None = None
+    oracle: str | None = None
     doubt: str = ""
 
 
@@ -170,10 +171,10 @@ class Records(Protocol):
 
 
 class _Slice(NamedTuple):
-    """A committed slice; ``weights`` are the model's and the explainer's."""
+    """A committed slice; ``weights`` are the model's, the explainer's and the independent classifier's."""
 
     arrays: Arrays
-    weights: tuple[str | None, str | None]
+    weights: tuple[str | None, str | None, str | None]
     cost: Json
     unmeasured: Mapping[str, str]
 
@@ -224,11 +225,12 @@ class Store:
         cost: Json,
         trained: str | None = None,
         unmeasured: Mapping[str, str] | None = None,
+        oracle: str | None = None,
     ) -> None:
         """Commit one slice: arrays first, the head last.
 
-        ``weights`` and ``trained`` are the SHA-256 of the model's and of the explainer's weights, where they were fitted;
-        ``unmeasured`` says why a metric had no answer, by score.
+        ``weights``, ``trained`` and ``oracle`` are the SHA-256 of the weights of the model, the explainer and the independent
+        classifier, where they were fitted; ``unmeasured`` says why a metric had no answer, by score.
         """
         folder, name = self.folder(key), f"{part:05d}"
         raw = to_bytes({name: np.ascontiguousarray(value) for name, value in sorted(arrays.items())})
@@ -239,7 +241,10 @@ class Store:
             "arrays": hashlib.sha256(raw).hexdigest(),
             "weights": weights,
             "explainer_weights": trained,
+            "cost": hashlib.sha256(canonical(cost)).hexdigest(),
         }
+        if oracle:
+            head["oracle_weights"] = oracle
         if unmeasured:
             head["unmeasured"] = dict(unmeasured)
         head["digest"] = content_key(head)
@@ -274,7 +279,7 @@ class Store:
         """Return what is committed of a cell. Raises XbenchError where its definition is damaged."""
         definition = self.definition(key)
         n_slices = -(-definition["n"] // slice_size(definition["n"]))
-        parts = [found for part in range(n_slices) if (found := self._slice(key, part))]
+        parts = [found for part in range(n_slices) if (found := self._fitting(key, part, definition["n"]))]
         status, reason = self.failure(key) or ("ok", "")
         if status == "ok" and len(parts) < n_slices:
             status, reason = "partial", f"{len(parts)} of {n_slices} slices done; run the command again to go on"
@@ -293,24 +298,26 @@ class Store:
             parts[0].weights[0] if parts else None,
             _total([part.cost for part in parts]),
             {score: why for part in parts for score, why in part.unmeasured.items()},
-            parts[0].weights[1] if parts else None,
+            *(parts[0].weights[1:] if parts else (None, None)),
         )
 
     def check(self) -> list[Path]:
-        """Return every file in the folder that is not what its hash says, or that cannot be read."""
-        found = []
+        """Return every file in the folder that is not what its hash says, cannot be read, or belongs to nothing."""
+        found: list[Path] = []
         for key in self:
             folder = self.folder(key)
             try:
                 definition = self.definition(key)
-                digest = definition["samples"]
-                if samples_digest(definition["data"]["digest"], self.samples(digest)["ids"]) != digest:
-                    found.append(self.root / "samples" / f"{digest}.json")
-            except (XbenchError, KeyError, TypeError):
+            except XbenchError:
                 found.append(folder / "cell.json")
                 continue
-            for head in sorted(folder.glob("[0-9]" * 5 + ".json")):
-                self._slice(key, int(head.stem))
+            table = self.root / "samples" / f"{definition['samples']}.json"
+            ids = (_read_json(table) or {}).get("ids")
+            if not _texts(ids) or samples_digest(definition["data"]["digest"], ids) != definition["samples"]:
+                found.append(table)
+            self.read(key)
+            heads = {path.stem for path in folder.glob("[0-9]" * 5 + ".json")}
+            found += [path for path in folder.glob("*.safetensors") if path.stem not in heads]
         return list(dict.fromkeys([*found, *self.damaged]))
 
     def write_samples(self, digest: str, table: Json) -> None:
@@ -355,6 +362,15 @@ class Store:
                 if now - stale.stat().st_mtime > 3600:
                     stale.unlink()
 
+    def _fitting(self, key: str, part: int, n: int) -> "_Slice | None":
+        """Return a slice whose columns have a value for every sample of it, or None."""
+        found, size = self._slice(key, part), slice_size(n)
+        rows = min(size, n - part * size)
+        if found and any(len(column) != rows for name, column in found.arrays.items() if is_column(name)):
+            self.damaged.append(self.folder(key) / f"{part:05d}.safetensors")
+            return None
+        return found
+
     def _slice(self, key: str, part: int) -> "_Slice | None":
         stem = self.folder(key) / f"{part:05d}"
         path = stem.with_suffix(".json")
@@ -370,18 +386,31 @@ class Store:
             raw = arrays.read_bytes()
             if hashlib.sha256(raw).hexdigest() != head["arrays"]:
                 raise ValueError
-            weights = head["weights"], head["explainer_weights"]
+            weights = head["weights"], head["explainer_weights"], head.get("oracle_weights")
             cost = _read_json(stem.with_suffix(".cost.json")) or {}
+            # Heads of earlier versions do not name the cost.
+            if "cost" in head and hashlib.sha256(canonical(cost)).hexdigest() != head["cost"]:
+                self.damaged.append(stem.with_suffix(".cost.json"))
+                return None
             return _Slice(parse_arrays(raw), weights, cost, head.get("unmeasured", {}))
         except (OSError, ValueError, KeyError, SafetensorError):
             self.damaged.append(arrays)
             return None
 
 
+def is_column(name: str) -> bool:
+    """Return whether an array of a record has a row for every sample; curves are sums, galleries are of a few samples."""
+    return not name.startswith(("curve/", "gallery/"))
+
+
+def _texts(value: object) -> TypeGuard[list[str]]:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
 def _read_json(path: Path) -> Json | None:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -403,11 +432,15 @@ def _join(parts: list[Arrays]) -> Arrays:
 
 
 def _total(costs: list[Json]) -> Json:
+    def number(cost: Json, name: str) -> float:
+        value = cost.get(name, 0)
+        return value if isinstance(value, (int, float)) else 0
+
     total: Json = {
-        name: sum(cost.get(name, 0) for cost in costs) for name in ("seconds", "images", "forwards", "backwards")
+        name: sum(number(cost, name) for cost in costs) for name in ("seconds", "images", "forwards", "backwards")
     }
-    total["peak_bytes"] = max((cost.get("peak_bytes", 0) for cost in costs), default=0)
-    if passes := [cost["images_a_pass"] for cost in costs if "images_a_pass" in cost]:
-        total["images_a_pass"] = min(passes)
+    total["peak_bytes"] = max((number(cost, "peak_bytes") for cost in costs), default=0)
+    if any("images_a_pass" in cost for cost in costs):
+        total["images_a_pass"] = [cost.get("images_a_pass") for cost in costs]
     total["devices"] = sorted({str(cost.get("device")) for cost in costs if cost})
     return total

@@ -1,5 +1,7 @@
 """A run becomes accepted records: only what anyone can make again, of code that anyone can get, with its source named."""
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,12 +9,13 @@ from typing import Any
 from xbench.errors import XbenchError
 from xbench.evidence import Evidence, pack
 from xbench.manifest import run_folder
+from xbench.origin import LOCAL
 from xbench.plugins import Registry
 from xbench.store import Json, Store, write_atomic
 from xbench.verify import Verdict
 
 DOUBTS = ("reported", "unreliable")
-_KEPT = ("command", "primary", "title", "xbench", "python", "machine", "versions", "origins", "components")
+_KEPT = ("primary", "title", "xbench", "python", "machine", "versions", "origins", "components")
 
 
 @dataclass(frozen=True)
@@ -23,16 +26,25 @@ class Submitted:
     removed: tuple[Path, ...]
 
 
-def problems(folder: Path, registry: Registry) -> list[str]:
+def problems(folder: Path, registry: Registry, doubt: str = "") -> list[str]:
     """Return every reason, a line each, why a run cannot be accepted; its numbers are `xbench.verify.verify`'s to judge."""
     keys, _, manifest = run_folder(folder)
     store = Store(folder)
     found = _origin_problems(manifest.get("origins"))
+    if doubt and not any(doubt.startswith(f"{name}: ") for name in DOUBTS):
+        found.append(
+            f"doubt {doubt!r} must begin with {' or '.join(f'{name!r}' for name in [f'{one}: ' for one in DOUBTS])}"
+        )
     for key in keys:
         record = store.read(key)
         cell = record.definition
         explainer = cell["explainer"]
         who = f"{explainer['text'] if explainer else 'classifier'} on {cell['model']['text']} (seed {cell['seed']})"
+        found += [
+            f"{part['text']} is code or a file of your own, which nobody else has; make it a plugin"
+            for part in (cell["model"], explainer)
+            if part and _private(part, reported=doubt.startswith("reported"))
+        ]
         if record.status not in ("ok", "unsupported"):
             found.append(f"{who}: {record.status}: {record.reason}")
         elif explainer and record.status == "ok" and not explainer["control"]:
@@ -43,6 +55,13 @@ def problems(folder: Path, registry: Registry) -> list[str]:
                     f"{explainer['id']} {what}; a row of a leaderboard must be citable (citation=... in its spec)"
                 )
     return list(dict.fromkeys(found))
+
+
+def _private(part: Json, reported: bool) -> bool:
+    """Return whether a component rests on a file that only the submitter has; maps may, where the row says so."""
+    if str(part["id"]).startswith("python:") or ("of" in part and _private(part["of"], reported)):
+        return True
+    return "weights" in part or ("maps" in part["params"] and not reported)
 
 
 def _origin_problems(origins: Any) -> list[str]:
@@ -59,7 +78,7 @@ def _origin_problems(origins: Any) -> list[str]:
             found.append(
                 f"{name} was installed from a folder with uncommitted changes; commit them, install and run again"
             )
-        elif origin.get("source") == "a local folder" and not origin.get("commit"):
+        elif origin.get("source") == LOCAL and not origin.get("commit"):
             found.append(f"{name} was installed from a folder without version control; nobody else could get that code")
         elif origin.get("version") == "not installed":
             found.append(f"{name} was run without being installed; install it and run again")
@@ -67,7 +86,7 @@ def _origin_problems(origins: Any) -> list[str]:
 
 
 def submit(folder: Path, to: Path, registry: Registry, verdict: Verdict, doubt: str = "") -> Submitted:
-    """Write a run's records into a leaderboard's folder; those of the same explainer, model, data and seed give way.
+    """Write a run's records into a leaderboard's folder; those of the same explainer, model, data, target and seed give way.
 
     Parameters
     ----------
@@ -87,20 +106,17 @@ def submit(folder: Path, to: Path, registry: Registry, verdict: Verdict, doubt: 
     XbenchError
         A line for every reason why the run cannot be accepted.
     """
-    found = problems(folder, registry)
+    found = problems(folder, registry, doubt)
     if not verdict.sound:
         found += verdict.lines() if verdict.damaged else verdict.lines()[:-1]
-    if doubt and doubt.partition(":")[0] not in DOUBTS:
-        found.append(f"doubt {doubt!r} must begin with {' or '.join(f'{name}:' for name in DOUBTS)}")
     if found:
         raise XbenchError(f"{folder} cannot be accepted", *found)
     keys, _, manifest = run_folder(folder)
-    settings = [
-        text for text in manifest["settings"] if not text.startswith("data.root=")
-    ]  # nobody else has that folder
-    run = {"settings": settings, **{name: manifest[name] for name in _KEPT if name in manifest}}
-    # The command as typed, not where its program lay.
-    run["command"] = ["xbench", *list(run.get("command", ()))[1:]]
+    kept = {name: manifest[name] for name in ("settings", *_KEPT) if name in manifest}
+    kept["settings"] = [text for text in kept["settings"] if not text.startswith("data.root=")]
+    # Nobody else has these folders, and nobody needs to know them.
+    run = json.loads(re.sub(r'\bmaps=[^,\]"]*', "maps=...", json.dumps(kept)))
+    run["verified"] = {"seed": verdict.seed, "records": verdict.records, "samples": verdict.samples}
     store, target = Store(folder), to / "records" / str(manifest["suite"])
     files = {name: content for key in keys for name, content in pack(store, key, run, doubt).items()}
     old = Evidence(target)
@@ -118,7 +134,7 @@ def submit(folder: Path, to: Path, registry: Registry, verdict: Verdict, doubt: 
 def _place(cell: Json) -> tuple[object, ...]:
     """Return what one record of a leaderboard stands for, whatever the code of the day."""
     explainer = cell["explainer"]["text"] if cell["explainer"] else None
-    return cell["protocol"], cell["data"]["text"], cell["model"]["text"], explainer, cell["seed"]
+    return cell["protocol"], cell["data"]["digest"], cell["target"], cell["model"]["text"], explainer, cell["seed"]
 
 
 def _sweep(target: Path) -> list[Path]:

@@ -1,4 +1,8 @@
-"""Is a run what it says? Every file against its hash, and a random part computed again on the run's own weights."""
+"""Is a run what it says? Every record against its hash, and a random part computed again on the run's own weights.
+
+Scores, predictions and what goes with them sample by sample are computed again. Curves, pictures and costs are held by their
+hashes alone; ``run.json`` and what a cell that failed says by none.
+"""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -8,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xbench.api import run_folder
 from xbench.config import make_config
-from xbench.errors import XbenchError
+from xbench.errors import Unsupported, XbenchError
 from xbench.events import WorkOptions
 from xbench.evidence import Changed, Evidence, suites
 from xbench.fits import load_fit
+from xbench.manifest import run_folder
 from xbench.plan import Cell, Plan, make_plan, unit
 from xbench.plugins import Registry
-from xbench.store import Json, Record, Store, slice_size
+from xbench.store import Json, Record, Store, is_column, slice_size
 
 if TYPE_CHECKING:
     from xbench.work import Worker
@@ -102,7 +106,7 @@ def verify(
     device: str = "auto",
     listen: Callable[[str], None] = lambda label: None,
 ) -> Verdict:
-    """Check every file of a run, of a leaderboard or of one accepted record, and compute a random part again.
+    """Check every record of a run, of a leaderboard or of one accepted record, and compute a random part again.
 
     Parameters
     ----------
@@ -128,9 +132,12 @@ def verify(
     claims, verdict.damaged = _claims(place)
     if verdict.damaged:
         return verdict
-    whole = [claim for claim in claims if claim.record.status == "ok"]
-    if not whole:
+    whole = [claim for claim in claims if claim.record.status in ("ok", "unsupported")]
+    if not any(claim.record.status == "ok" for claim in whole):
         raise XbenchError(f"{place} holds no whole record that could be computed again")
+    for claim in claims:
+        if claim not in whole:
+            verdict.unverifiable.append(f"{claim.label}: {claim.record.status}: {claim.record.reason}")
     draw = random.Random(verdict.seed)
     chosen = sorted(draw.sample(range(len(whole)), min(cells, len(whole))))
     again = _Again(registry, device)
@@ -139,9 +146,11 @@ def verify(
         n = claim.record.definition["n"]
         rows = sorted(draw.sample(range(n), min(samples, n)))
         try:
-            plan, cell = again.cell(claim)
+            plan, cell = again.cell(claim, verdict.mismatches)
             before = len(verdict.mismatches)
-            for passed in _passes(claim.record, rows):
+            if claim.record.status == "unsupported":
+                _cannot_be(claim, again, plan, cell, verdict.mismatches)
+            for passed in _passes(claim.record, rows) if claim.record.status == "ok" else ():
                 verdict.numbers += _compare(claim, passed, again.columns(plan, cell, claim, passed), verdict.mismatches)
                 verdict.samples += len(passed)
             verdict.records += len(verdict.mismatches) == before
@@ -154,6 +163,22 @@ class _CannotTell(Exception):
     """Why a record cannot be computed again here."""
 
 
+def _cannot_be(claim: Claim, again: "_Again", plan: Plan, cell: Cell, mismatches: list[str]) -> None:
+    """Add a line where a cell that is recorded as impossible is possible."""
+    n = claim.record.definition["n"]
+    start = claim.record.n_slices * slice_size(n)
+    if start >= n:
+        mismatches.append(f"{claim.path}: it is recorded as unsupported and holds every score")
+    elif not cell.unsupported:
+        try:
+            again.columns(plan, cell, claim, range(start, min(start + slice_size(n), n)))
+        except _CannotTell as error:
+            if isinstance(error.__cause__, Unsupported):
+                return
+            raise
+        mismatches.append(f"{claim.path}: it is recorded as unsupported, and can be computed")
+
+
 def _claims(place: Path) -> tuple[list[Claim], list[Path]]:
     """Return the records in a place, and its damaged files; where there are such, no records."""
     if (place / "run.json").exists():
@@ -162,11 +187,15 @@ def _claims(place: Path) -> tuple[list[Claim], list[Path]]:
             return [], damaged
         keys, _, manifest = run_folder(place)
         settings = manifest.get("settings")
+        if manifest.get("suite") == "evaluate":
+            raise XbenchError(f"{place} holds scores of maps made elsewhere, which cannot be computed again")
         if not isinstance(settings, list):
             raise XbenchError(
                 f"{place} was made by an older xbench, which did not write down its settings; run it again"
             )
         return [_claim(store.folder(key), store.read(key), store, settings) for key in keys], []
+    if not place.is_file() and not (place / "records").is_dir():
+        raise XbenchError(f"{place} is neither a run's folder, nor a leaderboard's, nor a file of accepted records")
     try:
         accepted = [Evidence(place.parent, place)] if place.is_file() else suites(place)
         return [
@@ -191,10 +220,11 @@ class _Again:
     def __init__(self, registry: Registry, device: str) -> None:
         self.registry, self.device = registry, device
         self._plans: dict[tuple[str, ...], Plan] = {}
-        self._workers: dict[int | None, Worker] = {}
+        self._workers: dict[int, Worker] = {}
+        self._kept: dict[tuple[str, int | None], str | None] = {}
 
-    def cell(self, claim: Claim) -> tuple[Plan, Cell]:
-        """Return the planned cell that a claim is about."""
+    def cell(self, claim: Claim, mismatches: list[str]) -> tuple[Plan, Cell]:
+        """Return the planned cell that a claim is about; add a line where its samples are labelled otherwise."""
         if claim.settings not in self._plans:
             try:
                 self._plans[claim.settings] = make_plan(make_config(claim.settings, self.registry))
@@ -205,31 +235,36 @@ class _Again:
         if found is None:
             raise _CannotTell(f"what is installed here would compute something else: {_difference(plan, claim.record)}")
         told = {"ids": found.selection.ids, "labels": found.selection.labels, "groups": found.selection.groups}
-        if any(list(claim.table[name]) != list(values) for name, values in told.items()):
-            raise XbenchError(f"the samples of {claim.path} have other labels or groups than the data set gives them")
+        if any(list(claim.table.get(name, ())) != list(values) for name, values in told.items()):
+            mismatches.append(f"{claim.path}: its samples have other labels or groups than the data set gives them")
         for fit, checkpoint, sha256, what in (
             (found.model_fit, found.model.checkpoint, claim.record.weights, found.model.text),
             (found.explainer_fit, None, claim.record.trained, found.explainer and found.explainer.text),
+            (found.oracle_fit, None, claim.record.oracle, "the independent classifier"),
         ):
-            if fit is None:
+            if fit is None or claim.record.status != "ok":
                 continue
-            kept = load_fit(fit, checkpoint)
+            kept = self._sha256(fit, checkpoint)
             if kept is None:
                 raise _CannotTell(f"the weights of {what} are gone from the cache (fit {fit[:12]})")
-            if kept.sha256 != sha256:
+            if kept != sha256:
                 raise _CannotTell(f"the weights of {what} in the cache are others than those it was made with")
-        if found.oracle_fit and load_fit(found.oracle_fit) is None:
-            raise _CannotTell(f"the weights of the independent classifier are gone (fit {found.oracle_fit[:12]})")
         return plan, found
+
+    def _sha256(self, fit: str, checkpoint: int | None) -> str | None:
+        if (fit, checkpoint) not in self._kept:
+            found = load_fit(fit, checkpoint)
+            self._kept[fit, checkpoint] = found.sha256 if found else None
+        return self._kept[fit, checkpoint]
 
     def columns(self, plan: Plan, cell: Cell, claim: Claim, rows: range) -> dict[str, np.ndarray]:
         """Return what is measured now on the samples of some rows."""
         from xbench.work import Worker  # imports torch: not before files are known to be whole
 
-        batch = claim.record.cost.get("images_a_pass")
+        batch = len(rows)
         if batch not in self._workers:
             options = WorkOptions(out=claim.path, device=self.device, batch=batch)
-            self._workers[batch] = Worker(options, lambda event: None)
+            self._workers = {batch: Worker(options, lambda event: None)}
         try:
             part = rows.start // slice_size(claim.record.definition["n"])
             return self._workers[batch].measure(unit(plan, [cell], part, slice(rows.start, rows.stop)))
@@ -241,20 +276,31 @@ def _passes(record: Record, rows: Sequence[int]) -> Iterator[range]:
     """Yield the samples of each pass of the run that holds one of the rows: an explainer may draw its noise by the pass."""
     n = record.definition["n"]
     size = slice_size(n)
-    batch = record.cost.get("images_a_pass") or size
-    starts = {row // size * size + row % size // batch * batch for row in rows}
-    for start in sorted(starts):
-        yield range(start, min(start + batch, start // size * size + size, n))
+    told = record.cost.get("images_a_pass") or []
+    found = set()
+    for row in rows:
+        part, place = divmod(row, size)
+        batch = (told[part] if part < len(told) else None) or size
+        start = part * size + place // batch * batch
+        found.add((start, min(start + batch, (part + 1) * size, n)))
+    for start, stop in sorted(found):
+        yield range(start, stop)
 
 
 def _compare(claim: Claim, rows: range, found: dict[str, np.ndarray], mismatches: list[str]) -> int:
     """Add a line for every column that differs; return how many numbers agree."""
     agree = 0
-    for name, said in claim.record.arrays.items():
-        if name.startswith(("gallery/", "curve/")):
+    columns = {name: values for name, values in claim.record.arrays.items() if is_column(name)}
+    if odd := sorted(columns.keys() ^ {name for name in found if is_column(name)}):
+        mismatches.append(f"{claim.path}: {', '.join(odd)}: recorded and not measured, or measured and not recorded")
+    for name in columns.keys() & found.keys():
+        said, made = columns[name][rows.start : rows.stop], found[name]
+        if said.shape != made.shape:
+            mismatches.append(
+                f"{claim.path}: {name} has shape {said.shape} on these samples and comes out as {made.shape}"
+            )
             continue
-        said = said[rows.start : rows.stop].astype(np.float64)
-        made = np.asarray(found[name], np.float64) if name in found else np.full_like(said, np.nan)
+        said, made = said.astype(np.float64), made.astype(np.float64)
         near = np.isclose(made, said, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
         agree += int(near.sum())
         if not near.all():

@@ -56,7 +56,7 @@ class Worker:
         self._models: dict[str, tuple[Model, str | None]] = {}
         self._datasets: dict[str, Dataset] = {}
         self._explainers: dict[str, Callable[[Batch], object]] = {}
-        self._oracles: dict[str, Model] = {}
+        self._oracles: dict[str, tuple[Model, str | None]] = {}
         self._noted: set[str] = set()
         # Of trained explainers, which are built again for every network that forgets.
         self._trained: dict[str, Fit] = {}
@@ -150,10 +150,9 @@ class Worker:
             stage = None
 
     def measure(self, unit: Unit) -> Arrays:
-        """Return the columns of a unit's one job without committing them; raises whatever breaks."""
+        """Return the columns of a unit's one job, made in one pass, without committing them; raises whatever breaks."""
         stage, (job,) = self._stage(unit), unit.jobs
-        columns, _ = halving(lambda size: self._score(job, stage, size, ()), self._pass(unit.shape), self.device)
-        return columns.arrays()
+        return self._score(job, stage, len(unit.ids), ())[0].arrays()
 
     def _give_up(self, key: str, unit: Unit, status: str, reason: str, detail: str = "") -> None:
         self.store.fail(key, status, reason, detail)
@@ -167,14 +166,14 @@ class Worker:
         batch = make_batch(samples, unit.ids, labels, unit.seed, len(unit.classes)).to(self.device)
         logits = clean_logits(model, batch, len(unit.classes), self.device)
         batch = batch.with_target(_targets(unit.target, batch, logits, unit.classes))
-        oracle = None
+        oracle: tuple[Model | None, str | None] = None, None
         if unit.oracle_fit:
             if unit.oracle_fit not in self._oracles:
                 made = self._loaded(unit.model.trained, unit.oracle_fit, unit.shape, unit.classes, unit.seed)
-                self._oracles = {unit.oracle_fit: made[0]}
+                self._oracles = {unit.oracle_fit: made}
             oracle = self._oracles[unit.oracle_fit]
         return Stage(
-            model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module), unit.classes, oracle
+            model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module), unit.classes, *oracle
         )
 
     def _job(self, job: Job, unit: Unit, stage: Stage) -> float:
@@ -196,7 +195,9 @@ class Worker:
         trained = self._trained.get(job.explainer_fit or "")
         explained_by = trained.sha256 if trained else None
         arrays = columns.arrays()
-        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, explained_by, columns.unmeasured)
+        asks = any("oracle" in getattr(metric.spec, "uses", ()) for metric in job.metrics)
+        oracle = stage.oracle_weights if asks else None
+        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, explained_by, columns.unmeasured, oracle)
         return float(cost["network_seconds"])
 
     def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Columns, dict[str, Any]]:

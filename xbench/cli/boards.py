@@ -44,30 +44,26 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def leaderboard(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench leaderboard``."""
     from xbench.api import run_folder
-    from xbench.cli.tables import print_boards
+    from xbench.cli.tables import print_boards, refuse_damaged
     from xbench.leaderboard import read_boards
     from xbench.store import Store
     from xbench.tables import write_tables
 
     first = arguments.folders[0]
-    if (first / "records").is_dir() and not (first / "run.json").exists():
+    if boards := [one for one in arguments.folders if (one / "records").is_dir() and not (one / "run.json").exists()]:
         if len(arguments.folders) > 1:
-            raise XbenchError(f"{first} is a leaderboard; its tables stand alone, name no other folder beside it")
+            raise XbenchError(f"{boards[0]} is a leaderboard; its tables stand alone, name no other folder beside it")
         return _accepted(first, arguments)
     if arguments.check:
         raise XbenchError(f"--check is for a leaderboard's folder; {first} is a run's")
-    primary = run_folder(first)[1]
+    primaries = [run_folder(folder)[1] for folder in arguments.folders]
     stores = [Store(folder) for folder in arguments.folders]
-    boards = read_boards(stores)
-    if damaged := [path for store in stores for path in dict.fromkeys(store.damaged)]:
-        raise XbenchError(
-            *(f"{path} is damaged or was changed: it is not what its hash says" for path in damaged),
-            "no table is made of such records; run the same command again to compute them anew",
-        )
-    print_boards(boards, primary)
+    refuse_damaged(stores)
+    found, primary = read_boards(stores), primaries[0]
+    print_boards(found, primary)
     if arguments.write:
         to = arguments.write if arguments.write != Path() else first / "leaderboard"
-        paths = write_tables(boards, to, primary)
+        paths = write_tables(found, to, primary)
         print(f"wrote {', '.join(map(str, paths))}")
     return 0
 
@@ -88,6 +84,9 @@ def _accepted(folder: Path, arguments: argparse.Namespace) -> int:
                 f"the tables of a leaderboard lie beside its records; write --write without {arguments.write}"
             )
         made = leaderboard_files(folder)
+        for path in differing(folder):
+            if path not in made:
+                path.unlink()
         for path, content in made.items():
             write_atomic(path, content)
         print(f"wrote {', '.join(map(str, made))}")
@@ -99,12 +98,14 @@ def _accepted(folder: Path, arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench export``."""
+    from xbench.cli.tables import refuse_damaged
     from xbench.export import blocks, write_csv, write_scores
     from xbench.manifest import run_folder
     from xbench.store import Store
 
     keys, _, _ = run_folder(arguments.folder)
     store = Store(arguments.folder)
+    refuse_damaged([store])
     if arguments.to is None:
         write_csv(blocks(store, keys), sys.stdout)
         return 0

@@ -35,7 +35,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def compare(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench compare``."""
     from xbench.api import run_folder
-    from xbench.cli.tables import say
+    from xbench.cli.tables import refuse_damaged, say
     from xbench.comparison import compare as compared
     from xbench.refs import split_outside_brackets
     from xbench.store import Store
@@ -43,6 +43,7 @@ def compare(arguments: argparse.Namespace) -> int:
     keys = [key for folder in arguments.folders for key in run_folder(folder)[0]]
     wanted = split_outside_brackets(arguments.metric) if arguments.metric else None
     stores = [Store(folder) for folder in arguments.folders]
+    refuse_damaged(stores)
     found = compared(stores, arguments.a, arguments.b, wanted, keys)
     for (board, place), rows in groupby(found, key=lambda one: (one.board, one.place)):
         say("{}, {}", board, place or "the classifiers alone")
@@ -56,13 +57,15 @@ def compare(arguments: argparse.Namespace) -> int:
 def trust(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench trust``."""
     from xbench.api import run_folder
-    from xbench.cli.tables import say, simple_table
+    from xbench.cli.tables import refuse_damaged, say, simple_table
     from xbench.store import Store
     from xbench.trust import trust as trusted
 
     runs = [run_folder(folder) for folder in arguments.folders]
     keys = [key for own, _, _ in runs for key in own]
-    found = trusted([Store(folder) for folder in arguments.folders], arguments.truth, keys, runs[0][1])
+    stores = [Store(folder) for folder in arguments.folders]
+    refuse_damaged(stores)
+    found = trusted(stores, arguments.truth, keys, runs[0][1])
     for each in found:
         say("{}, {}", each.board, each.model)
         say("agreement with {} (Spearman's rho over explainers, controls left out)", each.truth)

@@ -1,6 +1,7 @@
 """``xbench verify`` and ``xbench submit``: is a run what it says, and may it stand beside others?"""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,10 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "cannot be computed again here, and why.",
     )
     parser.add_argument("place", type=Path, metavar="DIR|RECORD")
-    _add_draw(parser)
+    parser.add_argument("--cells", type=int, default=3, metavar="K", help="how many records are drawn (default 3)")
+    parser.add_argument("--samples", type=int, default=3, metavar="K", help="how many samples of each (default 3)")
+    parser.add_argument("--seed", type=int, help="repeat an earlier draw")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
     parser.set_defaults(call=verify)
     parser = verbs.add_parser(
         "submit",
@@ -32,20 +36,19 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument(
         "--doubt", default="", metavar="TEXT", help="'reported: ...' or 'unreliable: ...', said of every row"
     )
-    _add_draw(parser)
-    parser.set_defaults(call=submit)
-
-
-def _add_draw(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cells", type=int, default=3, metavar="K", help="how many records are drawn (default 3)")
-    parser.add_argument("--samples", type=int, default=3, metavar="K", help="how many samples of each (default 3)")
-    parser.add_argument("--seed", type=int, help="repeat an earlier draw")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:i")
+    parser.set_defaults(call=submit)
 
 
 def verify(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench verify``."""
-    return _verified(arguments, arguments.place)[1]
+    from xbench.errors import XbenchError
+
+    for name in ("cells", "samples"):
+        if getattr(arguments, name) < 1:
+            raise XbenchError(f"--{name} {getattr(arguments, name)}: 1 or more is needed")
+    verdict = _verified(arguments.place, arguments.device, arguments.cells, arguments.samples, arguments.seed)
+    return 1 if verdict.damaged or verdict.mismatches else 0 if verdict.sound else 2
 
 
 def submit(arguments: argparse.Namespace) -> int:
@@ -57,9 +60,10 @@ def submit(arguments: argparse.Namespace) -> int:
     from xbench.submit import submit as accept
 
     registry = discover()
-    if found := problems(arguments.folder, registry):  # before anything is computed
+    if found := problems(arguments.folder, registry, arguments.doubt):  # before anything is computed
         raise XbenchError(f"{arguments.folder} cannot be accepted", *found)
-    verdict, _ = _verified(arguments, arguments.folder)
+    # Of every record, and nobody chooses of which samples.
+    verdict = _verified(arguments.folder, arguments.device, cells=sys.maxsize, samples=1, seed=None)
     done = accept(arguments.folder, arguments.to, registry, verdict, arguments.doubt)
     for path in done.removed:
         say("replaced {}", path)
@@ -67,24 +71,12 @@ def submit(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _verified(arguments: argparse.Namespace, place: Path) -> "tuple[Verdict, int]":
+def _verified(place: Path, device: str, cells: int, samples: int, seed: int | None) -> "Verdict":
     from xbench.cli.tables import say
-    from xbench.errors import XbenchError
     from xbench.plugins import discover
     from xbench.verify import verify as verified
 
-    for name in ("cells", "samples"):
-        if getattr(arguments, name) < 1:
-            raise XbenchError(f"--{name} {getattr(arguments, name)}: 1 or more is needed")
-    verdict = verified(
-        place,
-        discover(),
-        arguments.cells,
-        arguments.samples,
-        arguments.seed,
-        arguments.device,
-        lambda label: say("computing again: {}", label),
-    )
+    verdict = verified(place, discover(), cells, samples, seed, device, lambda label: say("computing again: {}", label))
     for line in verdict.lines():
         say("{}", line)
-    return verdict, 1 if verdict.damaged or verdict.mismatches else 0 if verdict.sound else 2
+    return verdict

@@ -30,7 +30,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 def ranks(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench ranks``."""
     from xbench.api import run_folder
-    from xbench.cli.tables import say, simple_table
+    from xbench.cli.tables import refuse_damaged, say, simple_table
     from xbench.friedman import letters
     from xbench.friedman import ranks as ranked
     from xbench.refs import split_outside_brackets
@@ -42,6 +42,7 @@ def ranks(arguments: argparse.Namespace) -> int:
     keys = [key for own, _, _ in runs for key in own]
     only = split_outside_brackets(arguments.explainer) if arguments.explainer else ()
     stores = [Store(folder) for folder in arguments.folders]
+    refuse_damaged(stores)
     found, reasons = ranked(stores, arguments.metric, keys, runs[0][1], only)
     for each in found:
         say("{}, {}", each.board, each.model)

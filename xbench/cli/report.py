@@ -29,8 +29,15 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def report(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench report``."""
+    from xbench.cli.tables import refuse_damaged
+    from xbench.manifest import run_folder
+    from xbench.store import Store
+
     folders, chosen = _parse(arguments)
     kind, told = chosen.get("format", "html"), list[str]()
+    for folder in folders:
+        run_folder(folder)
+    refuse_damaged([Store(folder) for folder in folders])
     if kind == "html":
         from xbench.report.html import write_report
 

@@ -11,8 +11,11 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
+from xbench.errors import XbenchError
+
 if TYPE_CHECKING:
     from xbench.leaderboard import Board
+    from xbench.store import Store
     from xbench.tables import Pivot
 
 _PIPE_WIDTH = 180
@@ -77,6 +80,18 @@ def _bare(cells: Sequence[str]) -> list[str]:
 
 def _unbounded(out: Console) -> ConsoleOptions:
     return out.options.update(max_width=10_000)
+
+
+def refuse_damaged(stores: "Sequence[Store]") -> None:
+    """Raise XbenchError, naming the files, where records are not what their hashes say: nothing is told of the rest alone."""
+    for store in stores:
+        for key in store:
+            store.read(key)
+    if damaged := [path for store in stores for path in dict.fromkeys(store.damaged)]:
+        raise XbenchError(
+            *(f"{path} is damaged or was changed: it is not what its hash says" for path in damaged),
+            "run the same command again to compute it anew",
+        )
 
 
 def simple_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

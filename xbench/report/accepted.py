@@ -1,5 +1,6 @@
 """What a leaderboard's folder shows: tables and a page, made from its accepted records and nothing else."""
 
+from collections import Counter
 from pathlib import Path
 
 from xbench.evidence import suites
@@ -21,7 +22,8 @@ def accepted_boards(folder: Path) -> list[tuple[str, list[Board], str]]:
     found = []
     for evidence in suites(folder):
         boards = read_boards([evidence])
-        primary = next((str(evidence.content(key)["run"].get("primary", "")) for key in evidence), "")
+        primaries = Counter(str(evidence.content(key)["run"].get("primary", "")) for key in evidence)
+        primary = max(primaries, key=lambda name: (primaries[name], name))
         found.append((evidence.root.name, boards, primary))
     return found
 
@@ -38,7 +40,7 @@ def leaderboard_files(folder: Path) -> dict[Path, bytes]:
 
 
 def differing(folder: Path) -> list[Path]:
-    """Return the files that are not what the records make: changed by hand, or older than a record."""
+    """Return the files that are not what the records make: changed by hand, older than a record, or of no record."""
 
     def content(path: Path) -> bytes | None:
         try:
@@ -46,4 +48,6 @@ def differing(folder: Path) -> list[Path]:
         except OSError:
             return None
 
-    return [path for path, made in leaderboard_files(folder).items() if content(path) != made]
+    made = leaderboard_files(folder)
+    stray = [path for path in sorted(folder.glob("*/table.*")) if path not in made]
+    return [path for path, wanted in made.items() if content(path) != wanted] + stray
