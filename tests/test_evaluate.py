@@ -1,16 +1,20 @@
 """Maps made elsewhere get the numbers that a run gives them, and what is wrong with them is said in one line."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 import xbench
+from xbench.alone import alone
 from xbench.config import make_config
 from xbench.errors import XbenchError
 from xbench.fit_tasks import open_dataset
 from xbench.plan import make_plan
 from xbench.plugins import discover
 from xbench.scoring import evenly, mean_colour
+from xbench.store import Store
 
 METRICS = ["accuracy", "auroc", "deletion", "insertion", "localisation_precision", "relevance_mass", "srg", "blankness"]
 NAMES = ["fake/weights", "fake/noise", "controls/oracle"]
@@ -137,6 +141,41 @@ def test_a_folder_keeps_the_records(tmp_path):
     assert [row.mean for row in again.rows] == [row.mean for row in made.rows]
 
 
+def test_the_folder_of_a_run_is_not_overwritten(tmp_path):
+    given = (net(), noise(), noise(seed=1)[:, 0], "deletion")
+    xbench.evaluate(*given, out=tmp_path)
+    xbench.evaluate(*given, out=tmp_path)
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    for kept, match in (
+        (json.dumps(manifest | {"suite": "mnist"}), "holds a run of the suite 'mnist'; choose another"),
+        (json.dumps(manifest | {"protocol": "quick"}), "holds a run of the suite 'evaluate'; choose another"),
+        ("{", "cannot be read"),
+    ):
+        (tmp_path / "run.json").write_text(kept)
+        with pytest.raises(XbenchError, match=match):
+            xbench.evaluate(*given, out=tmp_path)
+        assert (tmp_path / "run.json").read_text() == kept
+
+
+def test_a_folder_that_a_run_is_writing_to_is_refused(tmp_path):
+    given = (net(), noise(), noise(seed=1)[:, 0], "deletion")
+    with alone(tmp_path), pytest.raises(XbenchError, match="another run is writing"):
+        xbench.evaluate(*given, out=tmp_path)
+    assert xbench.evaluate(*given, out=tmp_path).failures == []
+
+
+def test_the_traceback_of_a_failure_is_kept(tmp_path, monkeypatch):
+    def raising(*given):
+        raise ValueError("no idea")
+
+    monkeypatch.setattr("xbench.own_maps.score", raising)
+    found = xbench.evaluate(net(), noise(), noise(seed=1)[:, 0], "deletion", out=tmp_path)
+    assert [failure[1:] for failure in found.failures] == [("error", "ValueError: no idea")]
+    told = json.loads((Store(tmp_path).folder(found.keys[0]) / "status.json").read_text())
+    assert told["detail"].startswith("Traceback")
+    assert "in raising" in told["detail"]
+
+
 def test_the_network_is_given_back_as_it_was():
     module = net()
     module.train()
@@ -186,6 +225,24 @@ def test_other_images_masks_or_maps_are_other_cells(tmp_path):
         ({"mean": [0.1, 0.2]}, "each of 1 channels"),
         ({"std": 0.0}, "above 0"),
         ({"polarity": "upwards"}, "'upwards' of 'maps' is not one of"),
+        ({"polarity": None}, "None of 'maps' is not one of"),
+        ({"polarity": {"Maps": "positive"}}, "names maps 'Maps', and there are none; did you mean 'maps'"),
+        ({"polarity": {"maps": ["signed"]}}, r"\['signed'\] of 'maps' is not one of"),
+        ({"colour": "red"}, "colour='red': numbers"),
+        ({"mean": "grey"}, "mean='grey': numbers"),
+        ({"images": [[[[0.1]]], [[[0.1], [0.2]]]]}, "the images cannot be read"),
+        ({"explanations": {"mine": [[1], [1, 2]]}}, "the maps of 'mine' cannot be read"),
+        ({"explanations": {"\ud800": noise()[:, 0]}}, "texts that UTF-8 can write"),
+        ({"labels": [[0], [0, 1]]}, "labels cannot be read"),
+        ({"targets": [[0], [0, 1]]}, "target cannot be read"),
+        ({"metrics": 5}, "metrics=5: a list of names"),
+        ({"groups": 5}, "groups=5: a list of names"),
+        ({"ids": "abcdefghijkl"}, "ids='abcdefghijkl': a list of names"),
+        ({"ids": ["\ud800", *"abcdefghijk"]}, "texts that UTF-8 can write"),
+        ({"classes": ["a", "\udfff"]}, "texts that UTF-8 can write"),
+        ({"seed": "a"}, "seed='a': a whole number"),
+        ({"batch": 0}, "batch=0: 1 or more"),
+        ({"link": "logit"}, "link 'logit' is not one of"),
         ({"model": "resnet"}, "is a str"),
     ],
 )

@@ -158,6 +158,16 @@ def test_one_image_is_one_map_and_a_tensor_gives_a_tensor():
     np.testing.assert_allclose(xbench.explain(module, given, "cam/gradcam", 1, batch=1), whole, atol=1e-6)
 
 
+def test_nested_lists_are_an_array_and_half_floats_are_read():
+    module, given = Net(), images().astype(np.float16).astype(np.float32)
+    whole = xbench.explain(module, given, "cam/gradcam", 1)
+    np.testing.assert_array_equal(xbench.explain(module, given.astype(float).tolist(), "cam/gradcam", 1), whole)
+    rough = torch.from_numpy(given).bfloat16()
+    np.testing.assert_array_equal(
+        xbench.explain(module, rough, "cam/gradcam", 1), xbench.explain(module, rough.float(), "cam/gradcam", 1)
+    )
+
+
 def test_one_logit_is_a_sigmoids():
     module = Net(classes=1)
     up, down = (xbench.explain(module, images(), "gradients/input_x_gradient", target) for target in (1, 0))
@@ -193,6 +203,16 @@ def test_an_explainer_that_changes_the_network_is_told(fakes, name):
         ({"image": images(channels=3)}, r"does not take images of shape \[1, 3, 12, 12\]"),
         ({"image": images()[:0]}, "shape"),
         ({"target": 3}, "classes are 0 to 2"),
+        ({"image": [[[0.1, 0.2]]]}, "does not take images of shape"),
+        ({"image": [[[0.1], [0.1, 0.2]]]}, "the images cannot be read"),
+        ({"image": None}, r"shape \[\]"),
+        ({"ids": ["a", "b", "\ud800"]}, "texts that UTF-8 can write"),
+        ({"ids": "abc"}, "ids='abc': a list of names"),
+        ({"seed": 0.5}, "seed=0.5: a whole number"),
+        ({"batch": 0}, "batch=0: 1 or more"),
+        ({"link": "logit"}, "link 'logit' is not one of softmax, sigmoid"),
+        ({"std": "wide"}, "std='wide': numbers"),
+        ({"target": [[0], [0, 1]]}, "target cannot be read"),
         ({"target": [0, 1]}, "one for each of 3 images"),
         ({"model": lambda image: image}, "a torch.nn.Module"),
         ({"model": nn.Flatten(2)}, "does not take images"),

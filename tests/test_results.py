@@ -262,6 +262,22 @@ def test_failures_are_remembered(tmp_path):
     assert set(opened.scores()["explainer"].dropna()) == {"fake/weights"}
 
 
+def test_what_is_unfinished_or_of_two_weights_is_a_failure_of_an_opened_run(tmp_path):
+    images = np.random.default_rng(0).random((70, 1, 8, 8), dtype=np.float32)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    maps = {name: np.roll(images[:, 0], i, axis=0) for i, name in enumerate(("whole", "part", "mixed"))}
+    made = xbench.evaluate(module, images, maps, "deletion", out=tmp_path)
+    assert made.failures == []
+    store = Store(tmp_path)
+    keys = {store.definition(key)["explainer"]["text"]: key for key in made.keys}
+    (store.folder(keys["part"]) / "00001.json").unlink()
+    arrays = {"score/deletion": store.read(keys["mixed"]).arrays["score/deletion"][64:]}
+    store.commit(keys["mixed"], 1, arrays, "0" * 64, {"seconds": 0, "images": 6})
+    found = {who.split()[0]: (status, reason) for who, status, reason in xbench.open(tmp_path).failures}
+    assert {who: status for who, (status, _) in found.items()} == {"part": "partial", "mixed": "mixed_weights"}
+    assert found["part"][1].startswith("1 of 2 slices done")
+
+
 def test_importing_xbench_is_light_and_its_face_is_listed():
     code = (
         "import sys, xbench\n"

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -14,15 +15,29 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import xbench
+from xbench.alone import alone
 from xbench.checks import checked, fingerprint
 from xbench.columns import gallery_images, gallery_rows
 from xbench.components import Component, expand, metric_unmet, score_facts
 from xbench.data import Floats, Samples, samples_digest
 from xbench.devices import halving
-from xbench.errors import XbenchError
+from xbench.errors import XbenchError, did_you_mean
 from xbench.fit_tasks import CONTENT_SCHEMA
+from xbench.manifest import run_folder
 from xbench.metrics.cost import Meter
-from xbench.own_model import OWN_MODEL, Lent, Link, borrowed, checked_ids, checked_images, checked_targets
+from xbench.own_model import (
+    OWN_MODEL,
+    Lent,
+    Link,
+    as_array,
+    borrowed,
+    checked_ids,
+    checked_images,
+    checked_names,
+    checked_targets,
+    checked_whole,
+    numbers,
+)
 from xbench.plugins import discover
 from xbench.results import Run
 from xbench.scene import Backdrop, Scene
@@ -102,12 +117,13 @@ def evaluate(
         How maps are to be read, for all or by name: ``signed``, ``positive`` or ``non_contributing`` (`xbench.specs`).
     out
         A folder to keep the records in, for ``xbench compare``, ``report`` and the others; None: they go with the result.
+        Not that of a run of a suite.
 
     Raises
     ------
     XbenchError
         Images, maps, masks, labels, targets or groups are of the wrong shape or range or hold NaN, or a metric does not
-        exist; one clear line.
+        exist; the folder holds a run of a suite, or another run is writing to it; one clear line.
     """
     pixels = checked_images(images)
     chosen = _metrics(metrics)
@@ -125,12 +141,22 @@ def evaluate(
             classes=_classes(classes, lent.n_classes),
             maps=maps,
             polarity=_polarity(polarity, maps),
-            seed=seed,
+            seed=checked_whole(seed, "seed"),
         )
         temporary = None if out is not None else tempfile.TemporaryDirectory(prefix="xbench-")
         folder = Path(out) if out is not None else Path(temporary.name if temporary else "")
-        keys, primary = _score_all(Store(folder), lent, given, chosen)
+        with alone(folder):
+            _check_unused(folder)
+            keys, primary = _score_all(Store(folder), lent, given, chosen)
     return Run(folder, keys, primary, keep=temporary)
+
+
+def _check_unused(folder: Path) -> None:
+    """Raise XbenchError where a folder holds the run of a suite, whose ``run.json`` would be lost."""
+    if (folder / "run.json").exists():
+        suite, protocol = (run_folder(folder)[2].get(key) for key in ("suite", "protocol"))
+        if (suite, protocol) != ("evaluate", "own"):
+            raise XbenchError(f"{folder} holds a run of the suite {suite!r}; choose another folder as out=")
 
 
 def _score_all(store: Store, lent: Lent, given: _Given, metrics: Sequence[Component]) -> tuple[list[str], str]:
@@ -163,7 +189,7 @@ def _score_all(store: Store, lent: Lent, given: _Given, metrics: Sequence[Compon
         except XbenchError:
             raise
         except Exception as error:
-            store.fail(key, "error", one_line(error))
+            store.fail(key, "error", one_line(error), traceback.format_exc())
     primary = next((shown for metric in rest for shown, _ in metric.scores()), "")
     _write_manifest(store.root, keys, primary)
     return keys, primary
@@ -300,14 +326,11 @@ def _write_manifest(folder: Path, keys: Sequence[str], primary: str) -> None:
 
 def _metrics(texts: Sequence[str]) -> tuple[Component, ...]:
     mistakes: list[str] = []
-    found = expand("metric", [texts] if isinstance(texts, str) else texts, discover(), mistakes)
+    written = [texts] if isinstance(texts, str) else checked_names(texts, "metrics")
+    found = expand("metric", written, discover(), mistakes)
     if mistakes or not found:
         raise XbenchError(*(mistakes or ["no metric is named; ['deletion', 'insertion'] names two"]))
     return found
-
-
-def _array(value: Any) -> NDArray[Any]:
-    return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value)
 
 
 def _maps(explanations: Any, n: int, size: tuple[int, ...]) -> dict[str, Floats]:
@@ -316,9 +339,10 @@ def _maps(explanations: Any, n: int, size: tuple[int, ...]) -> dict[str, Floats]
         raise XbenchError("there is no explanation; {name: maps [n,H,W]} is needed")
     found = {}
     for name, given in named.items():
-        array = _array(given)
         if not isinstance(name, str) or not name.strip():
             raise XbenchError(f"{name!r} is no name for maps; a text is needed")
+        checked_names([name], "the names of maps")
+        array = as_array(given, f"the maps of {name!r}")
         if array.shape != (n, *size):
             raise XbenchError(f"the maps of {name!r} have shape {list(array.shape)}; {[n, *size]} is needed")
         if array.dtype.kind not in "fiu":
@@ -335,7 +359,7 @@ def _maps(explanations: Any, n: int, size: tuple[int, ...]) -> dict[str, Floats]
 def _labels(labels: Any, n: int, n_classes: int) -> NDArray[np.int64] | None:
     if labels is None:
         return None
-    array = _array(labels)
+    array = as_array(labels, "labels")
     if array.shape != (n,) or array.dtype.kind not in "iu":
         raise XbenchError(
             f"labels are {array.dtype} of shape {list(array.shape)}; a class number for each of {n} is needed"
@@ -348,7 +372,7 @@ def _labels(labels: Any, n: int, n_classes: int) -> NDArray[np.int64] | None:
 def _masks(masks: Any, n: int, size: tuple[int, ...]) -> NDArray[np.bool_] | None:
     if masks is None:
         return None
-    array = _array(masks)
+    array = as_array(masks, "masks")
     if array.shape != (n, *size):
         raise XbenchError(f"masks have shape {list(array.shape)}; {[n, *size]} is needed")
     if array.dtype != bool and not np.isin(array, (0, 1)).all():
@@ -359,7 +383,7 @@ def _masks(masks: Any, n: int, size: tuple[int, ...]) -> NDArray[np.bool_] | Non
 
 
 def _names(given: Sequence[object], what: str, n: int) -> tuple[str, ...]:
-    names = tuple(map(str, given))
+    names = checked_names(given, what)
     if len(names) != n:
         raise XbenchError(f"there are {len(names)} {what}; {n} are needed")
     return names
@@ -373,7 +397,7 @@ def _classes(classes: Sequence[str] | None, n_classes: int) -> tuple[str, ...]:
 
 
 def _colour(colour: Any, pixels: Floats) -> Tensor:
-    values = mean_colour(pixels[evenly(len(pixels))]) if colour is None else _array(colour).astype(np.float32)
+    values = mean_colour(pixels[evenly(len(pixels))]) if colour is None else numbers(colour, "colour")
     found = torch.tensor(np.asarray(values), dtype=torch.float32)
     if found.shape != (pixels.shape[1],) or not ((found >= 0) & (found <= 1)).all():
         raise XbenchError(f"colour={colour}: a number in [0,1] for each of {pixels.shape[1]} channels is needed")
@@ -382,9 +406,13 @@ def _colour(colour: Any, pixels: Floats) -> Tensor:
 
 def _polarity(polarity: Polarity | Mapping[str, Polarity], maps: Mapping[str, Floats]) -> dict[str, Polarity]:
     each: dict[str, Polarity] = {}
+    named = polarity if isinstance(polarity, Mapping) else dict.fromkeys(maps, polarity)
+    for name in named:
+        if name not in maps:
+            raise XbenchError(f"polarity names maps {name!r:.60}, and there are none{did_you_mean(str(name), maps)}")
     for name in maps:
-        one = polarity if isinstance(polarity, str) else polarity.get(name, "signed")
-        if one not in ("signed", "positive", "non_contributing"):
-            raise XbenchError(f"polarity {one!r} of {name!r} is not one of signed, positive, non_contributing")
+        one = named.get(name, "signed")
+        if not isinstance(one, str) or one not in get_args(Polarity):
+            raise XbenchError(f"polarity {one!r:.60} of {name!r} is not one of {', '.join(get_args(Polarity))}")
         each[name] = one
     return each

@@ -1,9 +1,10 @@
 """A network of one's own, explained without a run: `xbench.explain`, and how a network is borrowed and given back."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import torch
@@ -81,9 +82,9 @@ def explain(
         not in [0,1], the target is no class, or the explainer cannot work on this network.
     """
     component = _chosen(explainer, params)
-    several = image if np.ndim(image) == 4 else image[None] if np.ndim(image) == 3 else image
-    pixels = checked_images(several)
-    names = checked_ids(ids, len(pixels))
+    given = image if isinstance(image, Tensor) else as_array(image, "the images")
+    pixels = checked_images(given[None] if given.ndim == 3 else given)
+    names, seed, batch = checked_ids(ids, len(pixels)), checked_whole(seed, "seed"), checked_whole(batch, "batch", 1)
     with borrowed(model, mean, std, link, pixels) as lent:
         own, n_classes = lent.model, lent.n_classes
         device = own.device
@@ -114,7 +115,7 @@ def explain(
         except (Unsupported, InvalidMap, ModelTouched, ValueError) as error:
             said = " ".join(str(error).replace("'network.", "'").split())
             raise XbenchError(f"{component.text}: {said}") from error
-    maps = maps if np.ndim(image) == 4 else maps[0]
+    maps = maps if given.ndim == 4 else maps[0]
     return maps.to(image.device) if isinstance(image, Tensor) else maps.cpu().numpy()
 
 
@@ -180,6 +181,9 @@ def borrowed(
     """
     if not isinstance(module, nn.Module):
         raise XbenchError(f"the model is a {type(module).__name__}; a torch.nn.Module from images to logits is needed")
+    if link not in (None, *get_args(Link)):
+        raise XbenchError(f"link {link!r:.60} is not one of {', '.join(get_args(Link))}")
+    batch = checked_whole(batch, "batch", 1)
     modes = [(part, part.training) for part in module.modules()]
     trained = [(value, value.requires_grad) for value in module.parameters()]
     gpus = sorted({value.device.index or 0 for value in module.parameters() if value.device.type == "cuda"})
@@ -196,15 +200,57 @@ def borrowed(
             value.requires_grad_(asks)
 
 
+def as_array(value: Any, what: str) -> NDArray[Any]:
+    """Return an array, a tensor or nested lists as an array. Raises XbenchError, which says ``what``, where they are none."""
+    try:
+        if isinstance(value, Tensor):
+            plain = value.detach().cpu()
+            return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:  # lists of several lengths, say
+        raise XbenchError(f"{what} cannot be read as an array: {' '.join(str(error).split())}") from error
+
+
+def numbers(value: Any, what: str) -> Floats:
+    """Return real numbers of any shape as float32. Raises XbenchError, which says ``what``, where they are none."""
+    array = as_array(value, what)
+    if array.dtype.kind not in "fiu":
+        raise XbenchError(f"{what}={value!r:.60}: numbers are needed")
+    return array.astype(np.float32)
+
+
+def checked_whole(value: Any, what: str, least: int | None = None) -> int:
+    """Return a whole number. Raises XbenchError, which says ``what``, where it is none, or less than ``least``."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise XbenchError(f"{what}={value!r:.60}: a whole number is needed") from None
+    if least is not None and number < least:
+        raise XbenchError(f"{what}={number}: {least} or more is needed")
+    return number
+
+
+def checked_names(given: Any, what: str) -> tuple[str, ...]:
+    """Return names as texts. Raises XbenchError, which says ``what``, for one text alone, and for what no file can hold."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise XbenchError(f"{what}={given!r:.60}: a list of names is needed")
+    names = tuple(map(str, given))
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise XbenchError(f"{what} hold {name!r:.60}; texts that UTF-8 can write are needed") from None
+    return names
+
+
 def checked_images(images: Any) -> Floats:
     """Return images as a float32 array [n,C,H,W]. Raises XbenchError unless they are floating point in [0,1]."""
-    array = images.detach().cpu() if isinstance(images, Tensor) else np.asarray(images)
-    shape, kind = tuple(array.shape), str(array.dtype).removeprefix("torch.")
-    if len(shape) != 4 or 0 in shape:
-        raise XbenchError(f"the images have shape {list(shape)}; [B,C,H,W], or [C,H,W] of one image, is needed")
-    if "float" not in kind:
-        raise XbenchError(f"the images are {kind}; floating point in [0,1] is needed (of bytes: image / 255)")
-    pixels: Floats = np.ascontiguousarray(np.asarray(array, dtype=np.float32))
+    array = as_array(images, "the images")
+    if array.ndim != 4 or 0 in array.shape:
+        raise XbenchError(f"the images have shape {list(array.shape)}; [B,C,H,W], or [C,H,W] of one image, is needed")
+    if array.dtype.kind != "f":
+        raise XbenchError(f"the images are {array.dtype}; floating point in [0,1] is needed (of bytes: image / 255)")
+    pixels: Floats = np.ascontiguousarray(array, dtype=np.float32)
     if not np.isfinite(pixels).all():
         raise XbenchError("the images hold NaN or infinite values")
     if pixels.min() < 0 or pixels.max() > 1:
@@ -217,7 +263,7 @@ def checked_images(images: Any) -> Floats:
 
 def checked_ids(ids: Sequence[str] | None, n: int) -> tuple[str, ...]:
     """Return n names, by default the places. Raises XbenchError where they are not n different ones."""
-    names = tuple(map(str, range(n))) if ids is None else tuple(map(str, ids))
+    names = checked_names(range(n) if ids is None else ids, "ids")
     if len(names) != n or len(set(names)) != n:
         raise XbenchError(
             f"there are {len(names)} ids, {len(set(names))} of them different; one for each of {n} is needed"
@@ -230,7 +276,7 @@ def checked_targets(target: Any, logits: Tensor) -> Tensor:
     n, n_classes = logits.shape
     if target is None:
         return logits.argmax(dim=1)
-    given = np.asarray(target.detach().cpu() if isinstance(target, Tensor) else target)
+    given = as_array(target, "target")
     if given.dtype.kind not in "iu" or given.shape not in ((), (n,)):
         raise XbenchError(
             f"target is {given.dtype} of shape {list(given.shape)}; a class number, or one for each of {n} images, is needed"
@@ -276,10 +322,10 @@ def normalising(module: nn.Module, mean: Any, std: Any, channels: int) -> nn.Mod
     value = next(module.parameters(), torch.zeros(1))
     parts = []
     for name, given, default in (("mean", mean, 0.0), ("std", std, 1.0)):
-        numbers = np.atleast_1d(np.asarray(default if given is None else given, dtype=np.float32))
-        if numbers.shape not in ((1,), (channels,)) or not np.isfinite(numbers).all():
+        values = np.atleast_1d(numbers(default if given is None else given, name))
+        if values.shape not in ((1,), (channels,)) or not np.isfinite(values).all():
             raise XbenchError(f"{name}={given}: a number, or one for each of {channels} channels, is needed")
-        parts.append(torch.from_numpy(numbers).reshape(1, -1, 1, 1).to(value.device))
+        parts.append(torch.from_numpy(values).reshape(1, -1, 1, 1).to(value.device))
     if (parts[1] <= 0).any():
         raise XbenchError(f"std={std}: numbers above 0 are needed")
     return Normalised(module, *parts)

@@ -159,15 +159,20 @@ class Run:
 
     @property
     def failures(self) -> list[tuple[str, str, str]]:
-        """What failed, as (explainer on model, status, reason); of a run that was opened without what is unsupported."""
+        """What failed, as (explainer on model, status, reason).
+
+        Of a run that was opened without what is unsupported, and with what is unfinished or was scored on different weights.
+        """
         if self._outcome:
             return [(cell.label, status, reason) for cell, status, reason in self._outcome.failures]
         store, found = Store(self.folder), []
         for key in self.keys:
-            if (failure := store.failure(key)) and failure[0] != "unsupported":
-                cell = store.definition(key)
+            record = store.read(key)
+            if record.status not in ("ok", "unsupported"):
+                cell = record.definition
                 who = cell["explainer"]["text"] if cell["explainer"] else "classifier"
-                found.append((f"{who} on {cell['model']['text']} (seed {cell['seed']})", *failure))
+                label = f"{who} on {cell['model']['text']} (seed {cell['seed']})"
+                found.append((label, record.status, record.reason))
         return found
 
     @property
