@@ -7,6 +7,7 @@ import re
 import shutil
 import string
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,11 +19,13 @@ from xbench.cli import main
 from xbench.leaderboard import read_measured
 from xbench.report.latex import ascii_tex, drawable, escape, markdown_text, plain
 from xbench.report.paper import compile_pdf, read_paper, write_paper
+from xbench.report.prose import latex_prose
 from xbench.report.references import fields, gather, line
 from xbench.report.sheets import PAGE, best_ranks, head, sheets, width
 from xbench.report.tex import number, tables
 from xbench.stats import rank_groups
 from xbench.store import Store, content_key, slice_size
+from xbench.tables import pivot, qualities
 
 N = 60
 GROUPS = [f"patient{i // 2}" for i in range(N)]
@@ -43,8 +46,8 @@ def component(name, **facts):
     return {"id": name, "version": 1, "params": {}, "code": "c", "text": name, **facts}
 
 
-def write_run(folder, columns, metrics, controls=(), seeds=(0,), components=None, names=None):
-    """Write a run whose scores are known: ``columns`` maps explainer to metric to values [N]."""
+def write_run(folder, columns, metrics, controls=(), seeds=(0,), components=None, names=None, groups=GROUPS, **facts):
+    """Write a run whose scores are known: ``columns`` maps explainer to metric to values [N]; ``facts`` are every cell's."""
     named = names or {}
     store, keys = Store(folder), []
     samples = content_key("samples")
@@ -55,8 +58,9 @@ def write_run(folder, columns, metrics, controls=(), seeds=(0,), components=None
                 "data": component(named.get("data", "d/fruit"), digest="0123456789abcdef"),
                 "classes": [named.get("class", "apple"), "pear"], "samples": samples, "n": N, "target": "predicted",
                 "model": component(named.get("model", "m/net")), "model_fit": f"{seed}", "series": None,
-                "explainer": component(explainer, control=explainer in controls), "explainer_fit": None, "oracle_fit": None,
-                "seed": seed, "metrics": metrics, "missing": {},
+                "explainer": component(explainer, control=explainer in controls) if explainer else None,
+                "explainer_fit": None, "oracle_fit": None,
+                "seed": seed, "metrics": metrics, "missing": {}, **facts,
             }  # fmt: skip
             key = content_key(definition)
             store.define(key, definition)
@@ -69,7 +73,7 @@ def write_run(folder, columns, metrics, controls=(), seeds=(0,), components=None
                     arrays[f"curve/{name}"] = np.array([[0.0, n], [n * mean, 0.0], [n, n]])
                 store.commit(key, part, arrays, "w" * 64, COST)
             keys.append(key)
-    store.write_samples(samples, {"ids": [str(i) for i in range(N)], "labels": [0, 1] * (N // 2), "groups": GROUPS})
+    store.write_samples(samples, {"ids": [str(i) for i in range(N)], "labels": [0, 1] * (N // 2), "groups": groups})
     manifest = {
         "suite": "fruit", "title": named.get("suite", "Fruit"), "protocol": "quick", "data": "d/fruit",
         "primary": metrics[0]["id"], "cells": keys, "xbench": "0.1.0", "python": "3.11", "versions": {"torch": "2.15"},
@@ -216,6 +220,137 @@ def test_several_folders_share_one_table(tmp_path):
     ]
     (sheet,) = read_paper(runs).sheets
     assert {each.name for each in sheet.lines} == {"a/one", "a/two"}
+
+
+# What is pooled.
+
+
+def two_of_two_seeds_and_one_of_one(tmp_path):
+    """Return folders of two explainers of seeds 0 and 1, and one of seed 0 alone."""
+    two = {f"a/{name}": {"precision": noise(i)} for i, name in enumerate(("one", "two"))}
+    return [
+        write_run(tmp_path / "two", two, [metric("precision")], seeds=(0, 1)),
+        write_run(tmp_path / "one", {"a/three": {"precision": noise(3)}}, [metric("precision")]),
+    ]
+
+
+def test_who_has_other_seeds_has_no_rank_and_the_notes_say_so(tmp_path):
+    (sheet,) = read_paper(two_of_two_seeds_and_one_of_one(tmp_path)).sheets
+    assert {each.name: each.rank is None for each in sheet.lines} == {"a/one": False, "a/two": False, "a/three": True}
+    assert "a/three: no rank, for the seeds are others than those of most rows" in sheet.notes
+    assert "2 seeds of a/one, a/two pooled; intervals draw seeds, then samples within them" in sheet.notes
+    assert "n = 60 samples of 30 groups, 1 to 2 seeds)" in tables([sheet])
+
+
+def test_blank_maps_and_shortcuts_are_told_below_as_in_the_printed_tables(fruit):
+    title, measured = measured_of(fruit)
+    row = {"blank_rate": 0.25, "deviation": 0.01, "deviation_max": 0.5}
+    changed = [replace(each, row=replace(each.row, **row)) if i == 0 else each for i, each in enumerate(measured)]
+    (sheet,) = sheets(title, changed)
+    told = "\n".join(sheet.notes)
+    assert "25.0% of its maps are blank" in told
+    assert "0.0100 and 0.5000" in told
+    printed = pivot([each.row for each in changed]).footnotes
+    assert set(qualities([each.row for each in changed], [line.name for line in sheet.lines])) <= {*printed}
+
+
+def test_n_counts_samples_not_their_seeds_nor_their_epochs(tmp_path):
+    values = noise(0)
+    values[:7] = np.nan
+    cells = [
+        {"series": "m/net@*", "model": component("m/net", checkpoint=k) | {"text": f"m/net@{k}"}} for k in (1, 2, 3)
+    ]
+    runs = [
+        write_run(tmp_path / str(k), {"a/one": {"precision": values}}, [metric("precision")], seeds=(0, 1), **cell)
+        for k, cell in enumerate(cells)
+    ]
+    paper = read_paper(runs)
+    (sheet,) = paper.sheets
+    assert (sheet.n, sheet.n_groups, sheet.seeds, sheet.epochs) == (60, 30, (2,), 3)
+    assert "n = 60 samples of 30 groups, in 3 epochs, 2 seeds" in tables([sheet])
+    assert "a/one: 318 of 360 values are defined (60 samples in 2 seeds and 3 epochs)" in sheet.notes
+    told = "".join(map(latex_prose, paper.methods))
+    assert "3 epochs, 1 to 3" in told
+    assert "30 groups" in told
+
+
+def test_a_table_is_ordered_and_ranked_by_a_score_that_it_shows(tmp_path):
+    names = [f"score{i}" for i in range(9)]
+    columns = {
+        f"a/explainer_of_a_long_name_{k}": {name: noise(k + 10 * i, k if i < 8 else -k) for i, name in enumerate(names)}
+        for k in range(6)
+    }
+    families = [metric(name, family="first" if i < 8 else "second") for i, name in enumerate(names)]
+    found = list(sheets("t", measured_of(write_run(tmp_path / "run", columns, families))[1]))
+    assert len(found) > 1
+    for sheet in found:
+        assert sheet.lead == sheet.columns[0][0]
+        means = [line.entries[0].mean for line in sheet.lines]
+        assert means == sorted(means, reverse=True)
+        assert [line.rank for line in sheet.lines] == sorted(line.rank for line in sheet.lines)
+        for first, last in sheet.panels:
+            body = tables([replace(sheet, panels=((first, last),), turned=False)])
+            assert ("@{}rl" in body) is (first == 0)
+            assert ("\n1 & a/" in body) is (first == 0)
+
+
+def test_the_classifiers_scores_are_told_once_and_of_its_own_data(tmp_path):
+    explained = {f"a/{name}": {"precision": noise(i)} for i, name in enumerate(("one", "two"))}
+    kinds = [metric("accuracy", family="model")]
+    right = [np.repeat([1.0, 0.0], 30), np.repeat([1.0, 0.0], [45, 15])]
+    runs = []
+    for k, data in enumerate(("d/fruit", "d/other")):
+        for target in ("predicted", "label"):
+            out = tmp_path / f"{data[2:]}{target}"
+            more = {"names": {"data": data}, "seeds": (0, 1, 2)}
+            runs.append(write_run(out, explained, [metric("precision")], target=target, **more))
+        runs.append(
+            write_run(tmp_path / f"{k}", {None: {"accuracy": right[k]}}, kinds, samples=content_key("samples"), **more)
+        )
+    first, second, _ = ("".join(map(latex_prose, [told])) for told in read_paper(runs).methods)
+    for told, mean in ((first, "0.500"), (second, "0.750")):
+        assert told.count(" in \\texttt{accuracy}") == 1
+        assert f" scores {mean} " in told
+        assert "(n = 60 in each of 3 seeds)" in told
+
+
+# What the methods say and what they do not.
+
+
+def methods_of(folder):
+    return "".join(latex_prose(told) for told in read_paper([folder]).methods)
+
+
+def test_of_one_group_there_is_no_interval_no_rank_and_nothing_bold(tmp_path):
+    columns = {f"a/{name}": {"precision": noise(i)} for i, name in enumerate(("one", "two"))}
+    run = write_run(tmp_path / "run", columns, [metric("precision")], groups=["patient"] * N)
+    (sheet,) = read_paper([run]).sheets
+    assert [line.rank for line in sheet.lines] == [None, None]
+    text = tables([sheet])
+    assert r"\mathbf" not in text
+    assert "60 samples of 1 group," in text
+    assert "there is no interval" in text
+    told = methods_of(run)
+    assert "there is no interval" in told
+    for word in ("1 groups", "resamples", "rank", "Wilson", "brackets", "Controls"):
+        assert word not in told
+
+
+def test_sentences_stand_where_they_are_true(fruit, tmp_path):
+    told = methods_of(fruit)
+    assert "An explainer{}'s rank" in told or "An explainer's rank" in told
+    assert "Controls take no rank" in told
+    for word in ("Wilson", "brackets", "other half"):
+        assert word not in told
+    kinds = [metric("hit"), metric("iou_tuned")]
+    kinds[0]["scores"][0]["aggregate"], kinds[1]["scores"][0]["aggregate"] = "rate", "tuned"
+    columns = {"a/one[k=1]": {"hit": np.repeat([0.0, 1.0], 30), "iou_tuned": np.stack([noise(1), noise(2)], axis=1)}}
+    run = write_run(tmp_path / "more", columns, kinds, target="given", classes=[f"class{i}" for i in range(11)])
+    told = methods_of(run)
+    for words in ("Wilson", "brackets", "other half of the groups", "each for the class given for it", "11 classes"):
+        assert words in told
+    assert "class3" not in told
+    assert "rank" not in told
 
 
 # Bytes.

@@ -94,11 +94,14 @@ class Measured:
         The number, and its values and resamples; None where there is no number.
     contest
         Rows of one model and contest were measured alike on the same samples, and may be compared value by value.
+    epochs
+        How many epochs of a series the number pools: of n values, n / seeds / epochs samples.
     """
 
     row: Row
     estimate: Estimate | None
     contest: str
+    epochs: int = 1
 
 
 def read_boards(stores: Sequence[Records], keys: Iterable[str] | None = None) -> list[Board]:
@@ -316,7 +319,7 @@ def _cell_rows(
             )
             # Only scores of one definition on the same samples are ranked against each other.
             contest = json.dumps([*same_samples, metric, score["name"]], sort_keys=True)
-            yield Measured(row, found, contest)
+            yield Measured(row, found, contest, len(runs[0]))
     for name, reason in cell["missing"].items():
         facts = {**common, "metric": name, "family": "", "higher_is_better": None}
         whole = broken is not None and broken.status == "unsupported"

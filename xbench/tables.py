@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -103,7 +103,7 @@ def views(rows: Sequence[Row], primary: str = "") -> list[Pivot]:
 def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
     """Arrange rows, ordered by the primary metric (the first one with numbers if none is named)."""
     own = [row for row in rows if row.explainer is None]
-    classifier = [f"{row.metric} {_cell(row, True)} on {row.n_scored}" for row in own if row.mean is not None]
+    classifier = [f"{row.metric} {_cell(row, True)} on {each_seed(row)}" for row in own if row.mean is not None]
     classifier += [f"{row.metric}: {row.status} ({row.reason})" for row in own if row.mean is None]
     rest = [row for row in rows if row.explainer is not None]
     metrics = list(dict.fromkeys(row.metric for row in rest))
@@ -164,32 +164,57 @@ def _footnotes(rest: Sequence[Row], names: Sequence[str]) -> list[str]:
     partly = [row for row in rest if row.status != "ok" and len(whole[row.explainer or ""]) > 1]
     lines += _shared(partly, names, lambda row: f"{row.status}: {row.reason}")
     short = [row for row in rest if row.mean is not None and row.n_scored < row.n]
-    lines += _shared(short, names, lambda row: f"{row.n_scored} of {row.n} samples have a value")
-    for name in names:
-        blank = next((row.blank_rate for row in rest if row.explainer == name and row.blank_rate), None)
-        if blank:
-            lines.append(f"{name}: {blank:.1%} of its maps are blank (the same value everywhere)")
-    lines += _shortcuts(rest)
+    lines += _shared(short, names, coverage)
+    lines += qualities(rest, names)
     devices = sorted({row.device for row in rest if row.device})
     if devices:
         lines.append(f"s/image: the explanation alone, on {'; '.join(devices)}")
-    apart = list(
-        dict.fromkeys(
-            row.explainer or ""
-            for row in rest
-            if row.mean is not None and not row.rank and row.higher_is_better is not None
-        )
+    unranked = [row for row in rest if row.mean is not None and not row.rank and row.higher_is_better is not None]
+    return lines + pooling(rest, names, unranked)
+
+
+def coverage(row: Row, epochs: int = 1) -> str:
+    """Return how many samples have a value, as words; of several seeds or epochs, how many values there are."""
+    if row.seeds == epochs == 1:
+        return f"{row.n_scored} of {row.n} samples have a value"
+    told = [f"{several} {what}" for several, what in ((row.seeds, "seeds"), (epochs, "epochs")) if several > 1]
+    return (
+        f"{row.n_scored} of {row.n} values are defined ({row.n // row.seeds // epochs} samples in {' and '.join(told)})"
     )
-    if apart:
+
+
+def each_seed(row: Row) -> str:
+    """Return how many samples a number is of: ``60``, or ``60 in each of 3 seeds``."""
+    if row.seeds == 1:
+        return str(row.n_scored)
+    each, over = divmod(row.n_scored, row.seeds)
+    return f"{row.n_scored} values of {row.seeds} seeds" if over else f"{each} in each of {row.seeds} seeds"
+
+
+def qualities(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
+    """Return a line on each explainer's blank maps, and one on what the shortcuts of scores cost."""
+    blanks = {row.explainer: row.blank_rate for row in reversed(rows) if row.blank_rate}
+    lines = [
+        f"{name}: {blanks[name]:.1%} of its maps are blank (the same value everywhere)"
+        for name in names
+        if name in blanks
+    ]
+    return lines + shortcuts(rows)
+
+
+def pooling(rows: Sequence[Row], names: Sequence[str], unranked: Iterable[Row]) -> list[str]:
+    """Return a line on explainers that could not be ranked with the others, and on whose seeds are pooled."""
+    lines = []
+    if apart := list(dict.fromkeys(row.explainer or "" for row in unranked)):
         lines.append(f"{', '.join(apart)}: no rank, for the seeds are others than those of most rows")
-    for seeds in sorted({row.seeds for row in rest} - {1}):
-        who = [name for name in names if any(row.explainer == name and row.seeds == seeds for row in rest)]
+    for seeds in sorted({row.seeds for row in rows} - {1}):
+        who = [name for name in names if any(row.explainer == name and row.seeds == seeds for row in rows)]
         whose = "" if len(who) == len(names) else f" of {', '.join(who)}"
         lines.append(f"{seeds} seeds{whose} pooled; intervals draw seeds, then samples within them")
     return lines
 
 
-def _shortcuts(rest: Sequence[Row]) -> list[str]:
+def shortcuts(rest: Sequence[Row]) -> list[str]:
     """Return a line on how far the shortcuts of metrics are from the full ones, the largest over explainers."""
     far: dict[str, tuple[float, float]] = {}
     for row in rest:

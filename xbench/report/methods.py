@@ -8,12 +8,16 @@ from xbench.report.references import References
 from xbench.report.sheets import Sheet
 from xbench.stats import LEVEL, RESAMPLES
 from xbench.store import Json, content_key
+from xbench.tables import each_seed, shortcuts
 
 _TARGETS = {
     "predicted": "the class that the classifier predicts",
     "label": "the true class",
     "annotated": "the class that the mask is evidence for, else the predicted one",
+    "given": "the class given for it",
 }
+_CLASSES = 10
+"""Of more classes only the number is told."""
 _VERSIONS = ("torch", "torchvision", "numpy", "scipy", "scikit-learn")
 
 
@@ -37,7 +41,10 @@ def methods(
     for cell in cells:
         parts = [cell[name] for name in ("suite", "suite_version", "protocol", "data")]
         groups.setdefault(content_key(parts), []).append(cell)
-    return [*(_setting(group, references, rows) for group in groups.values()), _statistics(sheets, manifests, rows)]
+    return [
+        *(_setting(group, references, rows) for group in groups.values()),
+        _statistics(cells, sheets, manifests, rows),
+    ]
 
 
 def _setting(cells: Sequence[Json], references: References, rows: Sequence[Row]) -> Prose:
@@ -46,13 +53,16 @@ def _setting(cells: Sequence[Json], references: References, rows: Sequence[Row])
     told: list[str | Name | Cite] = [
         "We ran the suite ", Name(first["suite"]), f" (version {first['suite_version']}, protocol ", Name(first["protocol"]),
         ") of xbench on ", *_component("dataset", data, references), f" (version {data['version']}, digest ",
-        Name(data["digest"][:8]), "; ", *_params(data), "; classes ",
-        *series([[Name(each)] for each in first["classes"]]), "). ",
+        Name(data["digest"][:8]), "; ", *_params(data), "; ", *_class_names(first["classes"]), "). ",
     ]  # fmt: skip
     explained = [cell for cell in cells if cell["explainer"]]
     for place in dict.fromkeys((cell["samples"], cell["n"], cell["target"]) for cell in explained):
         target = _TARGETS.get(place[2], "")
-        told += [f"Explained are {place[1]} test samples (digest ", Name(place[0][:8]), "), each for "]
+        told += [
+            f"Explained {'is 1 test sample' if place[1] == 1 else f'are {place[1]} test samples'} (digest ",
+            Name(place[0][:8]),
+            "), each for ",
+        ]
         told += [f"{target} (", Name(f"target={place[2]}"), "). "] if target else ["the class ", Name(place[2]), ". "]
     told += _classifiers(cells, references, rows)
     told += _explainers(explained, references)
@@ -65,10 +75,21 @@ def _setting(cells: Sequence[Json], references: References, rows: Sequence[Row])
     return told
 
 
+def _class_names(names: Sequence[str]) -> Prose:
+    return (
+        ["classes ", *series([[Name(each)] for each in names])] if len(names) <= _CLASSES else [f"{len(names)} classes"]
+    )
+
+
 def _classifiers(cells: Sequence[Json], references: References, rows: Sequence[Row]) -> Prose:
     told: list[str | Name | Cite] = []
-    for text, cell in {cell.get("series") or cell["model"]["text"]: cell for cell in cells}.items():
-        model = cell["model"]
+    found: dict[str, list[Json]] = {}
+    for cell in cells:
+        model, text = cell["model"], cell.get("series") or cell["model"]["text"]
+        found.setdefault(content_key([text, model["version"], model["params"]]), []).append(cell)
+    for alike in found.values():
+        model, text = alike[0]["model"], alike[0].get("series") or alike[0]["model"]["text"]
+        epochs = sorted({int(cell["model"].get("checkpoint") or 0) for cell in alike if cell.get("series")})
         told += [
             "The classifier ",
             Name(text),
@@ -76,19 +97,33 @@ def _classifiers(cells: Sequence[Json], references: References, rows: Sequence[R
             f" (version {model['version']}; ",
             *_params(model),
         ]
+        told += [f"; {len(epochs)} epochs, {epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else ""]
         told += [f"; {model['link']} of its scores" if model.get("link") else "", ")"]
-        own = [
-            row
+        # A classifier's rows stand on every board of its data: each number is told once.
+        own = {
+            (row.metric, row.version, row.mean, row.n): row
             for row in rows
-            if row.explainer is None and row.mean is not None and row.model.partition("#")[0] == text
-        ]
+            if row.explainer is None
+            and row.mean is not None
+            and row.model.partition("#")[0] == text
+            and _measured_on(row, alike[0])
+        }
         if own:
             parts: list[Prose] = [
-                [f"{_with_interval(row)} in ", Name(row.metric), f" (n = {row.n_scored})"] for row in own
+                [f"{_with_interval(row)} in ", Name(row.metric), f" (n = {each_seed(row)})"] for row in own.values()
             ]
             told += [" scores ", *series(parts)]
         told += [". "]
     return told
+
+
+def _measured_on(row: Row, cell: Json) -> bool:
+    """Say whether a row's board, as `xbench.leaderboard` calls it, is of a cell's suite, data and protocol."""
+    head = f"{cell['suite']} v{cell['suite_version']}, {cell['data']['text']}, {cell['protocol']}"
+    tail = row.board.removeprefix(head)
+    # Only where two data sets are written alike, their hashes tell them apart.
+    same = not tail.startswith(", data ") or tail.startswith(f", data {content_key(cell['data'])[:8]}")
+    return same and (row.board == head or tail.startswith(", "))
 
 
 def _with_interval(row: Row) -> str:
@@ -110,7 +145,7 @@ def _explainers(cells: Sequence[Json], references: References) -> Prose:
         ]
         if named:
             told += ["The controls are " if control else "We compared the explainers ", *series(named), ". "]
-    if told:
+    if any(str(cell["explainer"]["text"]).endswith("]") for cell in cells):
         told += ["Parameters in brackets differ from the defaults of their versions. "]
     return told
 
@@ -145,23 +180,43 @@ def _params(part: Json) -> Prose:
     return [Name(", ".join(shown))] if shown else ["no parameters"]
 
 
-def _statistics(sheets: Sequence[Sheet], manifests: Sequence[Json], rows: Sequence[Row]) -> Prose:
+def _statistics(
+    cells: Sequence[Json], sheets: Sequence[Sheet], manifests: Sequence[Json], rows: Sequence[Row]
+) -> Prose:
     level = f"{LEVEL:.0%}".replace("%", "\u00a0%")
-    groups = sorted({(sheet.n_groups, sheet.n) for sheet in sheets})
+    several = sorted({(sheet.n_groups, sheet.n) for sheet in sheets if sheet.n_groups > 1})
     drawn = " or ".join(
-        f"{several} images" if several == n else f"{several} groups (patients, specimens), never single images"
-        for several, n in groups
+        f"{groups} images" if groups == n else f"{groups} groups (patients, specimens), never single images"
+        for groups, n in several
     )
-    told: list[str | Name | Cite] = [
-        f"Intervals hold {level}: percentiles of {RESAMPLES:,} bootstrap resamples, the same for all explainers, that draw "
-        f"{drawn or 'groups of samples'}",
-        ", and seeds, samples within them" if any(sheet.seeds > 1 for sheet in sheets) else "",
-        "; rates have Wilson intervals, widened by what the bootstrap finds. An explainer's rank is one more than the number "
-        "of explainers that are better with a paired interval of the difference above zero; best are those of rank one. "
-        "Neither is corrected for the number of comparisons (",
-        Name("xbench compare"),
-        " gives Holm's correction). Controls take no rank. ",
-    ]
+    scores = [score for cell in cells for metric in cell["metrics"] for score in metric["scores"]]
+    told: list[str | Name | Cite] = []
+    if several:
+        told += [
+            f"Intervals hold {level}: percentiles of {RESAMPLES:,} bootstrap resamples, the same for all explainers, that "
+            f"draw {drawn}",
+            ", and seeds, samples within them" if any(sheet.seeds[-1] > 1 for sheet in sheets) else "",
+        ]
+        rates = any(score.get("aggregate") == "rate" for score in scores)
+        told += ["; rates have Wilson intervals, widened by what the bootstrap finds. " if rates else ". "]
+    if len(several) < len({(sheet.n_groups, sheet.n) for sheet in sheets}):
+        told += ["Of one group of samples (one patient, one specimen, one image) there is no interval. "]
+    if tuned := list(dict.fromkeys(score["name"] for score in scores if score.get("aggregate") == "tuned")):
+        told += [
+            "Of each sample, ", *series([[Name(name)] for name in tuned]), " is taken under the setting that is best on the "
+            "other half of the groups; intervals take the settings chosen for fixed. ",
+        ]  # fmt: skip
+    told += [f"{line[:1].upper()}{line[1:]}. " for line in shortcuts(rows)]
+    ranked = [line for sheet in sheets for line in sheet.lines if line.rank is not None]
+    if ranked:
+        told += [
+            "An explainer's rank is one more than the number of explainers that are better with a paired interval of the "
+            "difference above zero; best are those of rank one. ",
+            "Neither intervals nor ranks are corrected for the number of comparisons (",
+            Name("xbench compare"),
+            " gives Holm's correction). ",
+            "Controls take no rank. " if any(sheet.controls for sheet in sheets) else "",
+        ]
     for manifest in {content_key([each.get("versions"), each.get("python")]): each for each in manifests}.values():
         versions = manifest.get("versions") or {}
         software = [f"xbench {manifest.get('xbench', '?')}", f"Python {manifest.get('python', '?')}"]

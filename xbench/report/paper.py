@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from xbench.curves import MeanCurve, mean_curves
@@ -58,7 +58,7 @@ def read_paper(folders: Sequence[Path], intervals: Intervals = "pm") -> Paper:
     cells = [(store, key) for own, store in zip(runs, stores, strict=True) for key in own[0]]
     definitions = [store.read(key).definition for store, key in cells]
     references = gather(definitions, manifests)
-    rows = [each.row for _, found in measured for each in found]
+    rows = [replace(each.row, board=title) for title, found in measured for each in found]
     try:
         rankings = ranks(stores, "", keys, primary)[0]
     except XbenchError:  # fewer than three explainers, or a score that no patient has: there is nothing to draw

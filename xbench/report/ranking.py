@@ -189,7 +189,7 @@ def _cell(row: Row | None, scale: tuple[float, float] | None, first: bool) -> Ce
                 _place(row.mean, scale),
                 None if row.chance is None else _place(row.chance, scale),
             )
-    told.append(f"{row.n_scored} of {row.n} samples")
+    told.append(f"{row.n_scored} of {row.n} {'samples' if row.seeds == 1 else 'values'}")
     if row.chance is not None:
         told.append(f"chance {row.chance:.4f}")
     if row.rank is not None:

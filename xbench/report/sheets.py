@@ -7,6 +7,7 @@ from typing import Literal
 from xbench.leaderboard import Measured, Row, worth
 from xbench.report.latex import drawable
 from xbench.stats import rank_groups
+from xbench.tables import coverage, pooling, qualities
 
 PAGE = 465.0
 """How wide a page's text is; points. In 8-point type, a letter, the room between columns, a number with its interval:"""
@@ -62,8 +63,9 @@ class Sheet:
         What knowing nothing scores, by column.
     notes
         What a reader would stumble over.
-    n, n_groups, seeds
-        Samples of an explainer, the groups that are independent of each other, and the seeds pooled.
+    n, n_groups, seeds, epochs
+        Samples of an explainer, the groups that are independent of each other, and how many seeds (of different rows more
+        than one number) and epochs are pooled.
     """
 
     board: str
@@ -79,28 +81,34 @@ class Sheet:
     notes: tuple[str, ...]
     n: int
     n_groups: int
-    seeds: int
+    seeds: tuple[int, ...]
+    epochs: int
 
 
 def best_ranks(measured: Sequence[Measured]) -> dict[Place, int]:
     """Return the rank of (classifier, explainer, score) among explainers that are no controls.
 
-    Of rows that may not be compared value by value, those of the largest group have a rank. One alone has none.
+    Of rows that may not be compared value by value, those of the largest group have a rank. One alone has none, nor has any
+    where all samples are of one group.
     """
+    found: dict[Place, int] = {}
+    for (model, metric), contests in _contests(measured).items():
+        estimates = [one.estimate for one in contests[0] if one.estimate]
+        if len(estimates) > 1 and estimates[0].source.n_groups > 1:
+            ranks = rank_groups(estimates, bool(contests[0][0].row.higher_is_better))
+            pairs = zip(contests[0], ranks, strict=True)
+            found |= {(model, str(one.row.explainer), metric): rank for one, rank in pairs}
+    return found
+
+
+def _contests(measured: Sequence[Measured]) -> dict[tuple[str, str], list[list[Measured]]]:
+    """Return who may be compared value by value, by classifier and score, the largest group first; controls left out."""
     columns: dict[tuple[str, str], dict[str, list[Measured]]] = {}
     for each in measured:
         row = each.row
         if row.explainer and not row.control and each.estimate is not None and row.higher_is_better is not None:
             columns.setdefault((row.model, row.metric), {}).setdefault(each.contest, []).append(each)
-    found: dict[Place, int] = {}
-    for (model, metric), contests in columns.items():
-        members = max(contests.values(), key=len)
-        if len(members) > 1:
-            ranks = rank_groups(
-                [one.estimate for one in members if one.estimate], bool(members[0].row.higher_is_better)
-            )
-            found |= {(model, str(one.row.explainer), metric): r for one, r in zip(members, ranks, strict=True)}
-    return found
+    return {place: sorted(contests.values(), key=len, reverse=True) for place, contests in columns.items()}
 
 
 def sheets(title: str, measured: Sequence[Measured], primary: str = "", intervals: Intervals = "pm") -> Iterator[Sheet]:
@@ -124,7 +132,7 @@ def sheets(title: str, measured: Sequence[Measured], primary: str = "", interval
         families[first].sort(key=lambda name: name != lead)
         room = PAGE - 3 * _GAP - _LETTER * min(LONGEST, max(len(drawable(row.explainer or "")) for row in scored))
         for held in _packed([(family, families[family]) for family in order], room, wide):
-            yield _sheet(title, model, held, lead, own, ranks, (room, wide))
+            yield _sheet(title, model, held, own, ranks, (room, wide))
 
 
 def _packed(families: Sequence[tuple[str, list[str]]], room: float, wide: float) -> Iterator[dict[str, list[str]]]:
@@ -176,12 +184,12 @@ def _sheet(
     title: str,
     model: str,
     held: dict[str, list[str]],
-    lead: str,
     own: Sequence[Measured],
     ranks: dict[Place, int],
     layout: tuple[float, float],
 ) -> Sheet:
     metrics = [name for names in held.values() for name in names]
+    lead = metrics[0]
     rows = {(str(each.row.explainer), each.row.metric): each.row for each in own}
     inside = [row for row in rows.values() if row.metric in metrics]
     able = {row.explainer for row in inside if row.status not in ("unsupported", "undefined")}
@@ -206,7 +214,6 @@ def _sheet(
     chances = {row.metric: row.chance for row in inside if row.chance is not None}
     samples = [each for each in own if each.row.metric in metrics and each.estimate is not None]
     panels = tuple(_panels(metrics, *layout))
-    # With several seeds or epochs, n counts every one of them.
     largest = max(samples, key=lambda each: each.row.n)
     source = largest.estimate.source if largest.estimate else None
     return Sheet(
@@ -220,14 +227,18 @@ def _sheet(
         lines=tuple(shown[False]),
         controls=tuple(shown[True]),
         chance=tuple(chances.get(metric) for metric in metrics),
-        notes=tuple(_notes(inside, names, len(metrics))),
-        n=largest.row.n // largest.row.seeds,
+        notes=tuple(_notes([each for each in own if each.row.metric in metrics], names, len(metrics))),
+        # With several seeds or epochs, a row's n counts every one of them.
+        n=largest.row.n // largest.row.seeds // largest.epochs,
         n_groups=source.n_groups if source else 0,
-        seeds=largest.row.seeds,
+        seeds=tuple(sorted({each.row.seeds for each in samples})),
+        epochs=largest.epochs,
     )
 
 
-def _notes(rows: Sequence[Row], names: Sequence[str], columns: int) -> Iterator[str]:
+def _notes(measured: Sequence[Measured], names: Sequence[str], columns: int) -> Iterator[str]:
+    rows = [each.row for each in measured]
+
     def told(found: Iterable[tuple[str, Row]], among: int) -> Iterator[str]:
         """Join rows of the same reason: the scores of an explainer, then the explainers of the same scores."""
         by_name: dict[tuple[str, str], list[str]] = {}
@@ -246,6 +257,10 @@ def _notes(rows: Sequence[Row], names: Sequence[str], columns: int) -> Iterator[
     yield from (f"Not shown, {line}" for line in told(((row.reason, row) for row in absent), 0))
     here = [row for row in missing if row.explainer in names]
     yield from told(((f"{row.status}, {row.reason}", row) for row in here), len(names))
-    short = [row for row in rows if row.mean is not None and row.n_scored < row.n and not row.doubt]
-    yield from told(((f"{row.n_scored} of {row.n} samples have a value", row) for row in short), len(names))
+    short = [each for each in measured if each.row.n_scored < each.row.n and each.row.mean is not None]
+    undoubted = ((coverage(each.row, each.epochs), each.row) for each in short if not each.row.doubt)
+    yield from told(undoubted, len(names))
     yield from (f"‡ {line}" for line in told(((row.doubt, row) for row in rows if row.doubt), len(names)))
+    yield from qualities(rows, names)
+    smaller = [each.row for contests in _contests(measured).values() for contest in contests[1:] for each in contest]
+    yield from pooling([row for row in rows if row.mean is not None], names, smaller)

@@ -113,32 +113,45 @@ def _tabular(sheet: Sheet, first: int, last: int, intervals: Intervals) -> str:
     heads = [head(name) for name, _ in columns]
     deep = max(map(len, heads))
     rows = []
+    # Ranks are by the lead: they stand where it does.
+    ranked = ["r"] * _ranked(sheet, first)
     for level in range(deep):
         cells = []
         for (_, higher), lines in zip(columns, heads, strict=True):
             padded = [""] * (deep - len(lines)) + lines
             cells.append(escape(padded[level]) + (" " + _ARROWS[higher]) * (level == deep - 1 and higher is not None))
-        rows.append(" & ".join(["", "explainer" if level == deep - 1 else "", *cells]) + r" \\")
-    body = [_line(line, first, last, intervals) for line in sheet.lines]
-    controls = [_line(line, first, last, intervals) for line in sheet.controls]
+        rows.append(" & ".join([*([""] * len(ranked)), "explainer" if level == deep - 1 else "", *cells]) + r" \\")
+    body = [_line(line, first, last, intervals, bool(ranked)) for line in sheet.lines]
+    controls = [_line(line, first, last, intervals, bool(ranked)) for line in sheet.controls]
     if any(value is not None for value in sheet.chance[first:last]):
         chances = ["" if value is None else f"${number(value)}$" for value in sheet.chance[first:last]]
-        controls.append(" & ".join([r"\relax", r"\emph{chance}", *chances]) + r" \\")
+        controls.append(" & ".join([*([r"\relax"] * len(ranked)), r"\emph{chance}", *chances]) + r" \\")
     parts = [r"\toprule", *rows, r"\midrule", *body, *([r"\midrule"] if body and controls else []), *controls]
     longest = max(len(drawable(line.name)) for line in (*sheet.lines, *sheet.controls))
     names = "p{133pt}" if longest > LONGEST else "l"
     return "\n".join(
-        [f"\\begin{{tabular}}{{@{{}}r{names}{'r' * len(columns)}@{{}}}}", *parts, r"\bottomrule", r"\end{tabular}"]
+        [
+            f"\\begin{{tabular}}{{@{{}}{''.join(ranked)}{names}{'r' * len(columns)}@{{}}}}",
+            *parts,
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
     )
 
 
-def _line(line: Line, first: int, last: int, intervals: Intervals) -> str:
+def _ranked(sheet: Sheet, first: int) -> bool:
+    """Say whether a panel from some column on shows the score that ranks, and there are ranks."""
+    return first == 0 and any(line.rank for line in sheet.lines)
+
+
+def _line(line: Line, first: int, last: int, intervals: Intervals, ranked: bool) -> str:
     name = escape(line.name, breaks=True) + r"\,\ddag" * line.doubted
     long = len(drawable(line.name)) > LONGEST
     shown = f"\\raggedright\\hangindent 1em {name}" if long else name
     cells = [_entry(entry, intervals) for entry in line.entries[first:last]]
     # Behind the end of a line, a bracket or a star of the first cell would be its argument.
-    return " & ".join([r"\relax" if line.rank is None else str(line.rank), shown, *cells]) + r" \\"
+    rank = [r"\relax" if line.rank is None else str(line.rank)] * ranked
+    return " & ".join([*rank, shown if ranked else r"\relax " + shown, *cells]) + r" \\"
 
 
 def _entry(entry: Entry, intervals: Intervals) -> str:
@@ -161,9 +174,11 @@ def number(value: float) -> str:
 
 def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Prose:
     """Return what a table shows and how its numbers were made."""
-    data = f"n = {sheet.n} samples"
-    data += f" of {sheet.n_groups} groups" if sheet.n_groups not in (0, sheet.n) else ""
-    data += f", {sheet.seeds} seeds" if sheet.seeds > 1 else ", one seed"
+    data = f"n = {sheet.n} {'sample' if sheet.n == 1 else 'samples'}"
+    data += f" of {sheet.n_groups} {'group' if sheet.n_groups == 1 else 'groups'}" if sheet.n_groups != sheet.n else ""
+    data += f", in {sheet.epochs} epochs" if sheet.epochs > 1 else ""
+    least, most = sheet.seeds[0], sheet.seeds[-1]
+    data += ", one seed" if most == 1 else f", {most} seeds" if least == most else f", {least} to {most} seeds"
     families = " and ".join(sheet.families)
     families = families[:1].upper() + families[1:]
     if continued:
@@ -171,11 +186,14 @@ def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Pros
     level = f"{LEVEL:.0%}".replace("%", "\u00a0%")
     spread = f"half the width of the {level} interval" if intervals == "pm" else f"{level} interval"
     drawn = "groups" if sheet.n_groups != sheet.n else "samples"
-    told: list[str | Name] = [
-        f"{families}: explanations of ", Name(sheet.model), f" ({sheet.board}; {data}). Mean and {spread} from ",
-        f"{RESAMPLES:,} bootstrap resamples of {drawn}{' and seeds' if sheet.seeds > 1 else ''}. Ordered by ",
-        Name(sheet.lead),
-    ]  # fmt: skip
+    told: list[str | Name] = [f"{families}: explanations of ", Name(sheet.model), f" ({sheet.board}; {data}). "]
+    if sheet.n_groups > 1:
+        told += [
+            f"Mean and {spread} from {RESAMPLES:,} bootstrap resamples of {drawn}{' and seeds' if most > 1 else ''}. "
+        ]
+    else:
+        told += ["Mean; of one group of samples (patient, specimen) there is no interval. "]
+    told += ["Ordered by ", Name(sheet.lead)]
     what = ["ranks"] if any(line.rank for line in sheet.lines) and not sheet.turned else []
     if any(entry.best for line in sheet.lines for entry in line.entries):
         what += ["bold for the best and all that cannot be told from it"]
