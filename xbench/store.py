@@ -185,6 +185,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.damaged: list[Path] = []
+        self.without_cost: list[Path] = []
         self._whole: set[tuple[str, int]] = set()
 
     def folder(self, key: str) -> Path:
@@ -241,7 +242,6 @@ class Store:
             "arrays": hashlib.sha256(raw).hexdigest(),
             "weights": weights,
             "explainer_weights": trained,
-            "cost": hashlib.sha256(canonical(cost)).hexdigest(),
         }
         if oracle:
             head["oracle_weights"] = oracle
@@ -249,7 +249,7 @@ class Store:
             head["unmeasured"] = dict(unmeasured)
         head["digest"] = content_key(head)
         write_atomic(folder / f"{name}.safetensors", raw)
-        write_atomic(folder / f"{name}.cost.json", canonical(cost))
+        write_atomic(folder / f"{name}.cost.json", canonical({**cost, "digest": content_key([key, part, cost])}))
         write_atomic(folder / f"{name}.json", canonical(head))
 
     def fail(self, key: str, status: str, reason: str, detail: str = "") -> None:
@@ -318,7 +318,7 @@ class Store:
             self.read(key)
             heads = {path.stem for path in folder.glob("[0-9]" * 5 + ".json")}
             found += [path for path in folder.glob("*.safetensors") if path.stem not in heads]
-        return list(dict.fromkeys([*found, *self.damaged]))
+        return list(dict.fromkeys([*found, *self.damaged, *self.without_cost]))
 
     def write_samples(self, digest: str, table: Json) -> None:
         """Write the samples' table (ids, labels, groups), once."""
@@ -362,6 +362,17 @@ class Store:
                 if now - stale.stat().st_mtime > 3600:
                     stale.unlink()
 
+    def _cost(self, key: str, part: int) -> Json:
+        """Return what a slice cost, or nothing where that is damaged or was changed: no score hangs on it."""
+        path = self.folder(key) / f"{part:05d}.cost.json"
+        cost = _read_json(path) or {}
+        # Not in the head, which is the same however long it took; earlier versions wrote no digest.
+        told = cost.pop("digest", None)
+        if not cost or (told is not None and told != content_key([key, part, cost])):
+            self.without_cost.append(path)
+            return {}
+        return cost
+
     def _fitting(self, key: str, part: int, n: int) -> "_Slice | None":
         """Return a slice whose columns have a value for every sample of it, or None."""
         found, size = self._slice(key, part), slice_size(n)
@@ -387,11 +398,7 @@ class Store:
             if hashlib.sha256(raw).hexdigest() != head["arrays"]:
                 raise ValueError
             weights = head["weights"], head["explainer_weights"], head.get("oracle_weights")
-            cost = _read_json(stem.with_suffix(".cost.json")) or {}
-            # Heads of earlier versions do not name the cost.
-            if "cost" in head and hashlib.sha256(canonical(cost)).hexdigest() != head["cost"]:
-                self.damaged.append(stem.with_suffix(".cost.json"))
-                return None
+            cost = self._cost(key, part)
             return _Slice(parse_arrays(raw), weights, cost, head.get("unmeasured", {}))
         except (OSError, ValueError, KeyError, SafetensorError):
             self.damaged.append(arrays)
