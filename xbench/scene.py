@@ -280,7 +280,12 @@ class Scene:
 
         with torch.no_grad():
             inner = perturb.perturbed_scores(
-                logits, self.batch.image[rows], self.backdrop.fill(fill)[rows], rank, counts[1:-1], self.model.batch_size
+                logits,
+                self.batch.image[rows],
+                self.backdrop.fill(fill)[rows],
+                rank,
+                counts[1:-1],
+                self.model.batch_size,
             )
         if len(counts) > 2:
             each = target.repeat_interleave(len(counts) - 2)
