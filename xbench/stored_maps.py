@@ -126,7 +126,8 @@ class Reader:
         if place is None:
             return None
         array = self._opened(place[0])
-        found = np.asarray(array[:] if place[1] is None else array[place[1]], dtype=np.float32)
+        # A copy: a view would keep its file open.
+        found = np.array(array[:] if place[1] is None else array[place[1]], dtype=np.float32)
         if not np.isfinite(found).all():
             raise XbenchError(
                 f"the map of sample {sample!r} in {stored.folder / place[0]} holds NaN or infinite values"
