@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,15 +16,20 @@ import pytest
 
 from xbench import api
 from xbench.cli import main
-from xbench.errors import CannotWrite
+from xbench.errors import CannotWrite, XbenchError
 from xbench.leaderboard import read_boards
+from xbench.report import facts
 from xbench.report.charts import _linear, curve_charts, paretos
+from xbench.report.confusion import confusions
+from xbench.report.epochs import read_every_series
 from xbench.report.gallery import BUDGET, galleries
 from xbench.report.html import leaderboard_page, write_report
 from xbench.report.pictures import Quality, diverging, outline
 from xbench.report.ranking import duration, sections
-from xbench.report.results import Result
+from xbench.report.results import Result, read_results
+from xbench.report.translations import CAVEAT, by_another, translated
 from xbench.store import Record, Store, gallery_key
+from xbench.trust import Trust
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -185,6 +191,79 @@ def test_the_same_command_twice_gives_the_same_bytes_but_for_costs(tmp_path):
     whole = write_report(tmp_path / "one").read_bytes()
     assert whole != one
     assert whole == write_report(tmp_path / "one").read_bytes()
+
+
+def test_explainers_called_as_other_cells_are_stand_once(whole):
+    run = json.loads((whole / "run.json").read_text())
+    (board, *_) = read_boards([Store(whole)], run["cells"])
+    names = {"fake/weights": "chance", "fake/noise": "fake/half †"}
+    rows = [replace(row, explainer=names.get(row.explainer, row.explainer), chance=0.5) for row in board.rows]
+    for section in sections([replace(board, rows=tuple(rows))], run["primary"]):
+        for table in section.tables:
+            shown_ = [line.explainer for line in table.lines]
+            assert len(shown_) == len(set(shown_))
+            assert set(shown_) <= {row.explainer for row in rows}
+
+
+def test_why_no_truth_is_compared_with_is_said_as_it_is(monkeypatch):
+    def told(found, truth, primary):
+        if not truth:
+            raise XbenchError("'iou' was measured of fewer than 4 explainers; no order to compare")
+        return [Trust("b", "m", truth, [], [])]
+
+    monkeypatch.setattr("xbench.report.facts.trust_of", told)
+    (one,) = facts.agreements([], "deletion")
+    assert (one.truth, one.reason) == ("", "'iou' was measured of fewer than 4 explainers")
+    both = [Trust("b", "m", "iou", [], []), Trust("b", "other", "deletion", [], [])]
+    monkeypatch.setattr("xbench.report.facts.trust_of", lambda found, truth, primary: both[bool(truth) :][:1])
+    assert [(each.model, each.truth, bool(each.reason)) for each in facts.agreements([], "deletion")] == [
+        ("m", "iou", False),
+        ("other", "", True),
+    ]
+
+
+def unlabelled(results):
+    """Return results of a run whose first half of samples has no label."""
+    for one in results:
+        labels = one.samples["labels"]
+        yield replace(one, samples={**one.samples, "labels": [-1] * (len(labels) // 2) + labels[len(labels) // 2 :]})
+
+
+def test_a_sample_without_a_label_is_no_class(whole):
+    store, run = Store(whole), json.loads((whole / "run.json").read_text())
+    results = list(unlabelled(read_results(store, run["cells"])))
+    for one in confusions(results):
+        assert one.counts.sum() == sum(label >= 0 for label in results[0].samples["labels"])
+    for series in read_every_series(store, results, run["primary"]):
+        assert set(series.classes) <= set(results[0].classes)
+        assert len(series.classes) <= 2
+    for result, table in translated(results):
+        known = np.asarray(result.samples["labels"]) >= 0
+        assert table.counts.sum() == (known & result.arrays["defined"].astype(bool)).sum()
+
+
+def test_the_page_counts_translations_with_the_caveat_that_the_text_has(whole):
+    page = shown(whole)
+    assert CAVEAT in page.text
+    store, run = Store(whole), json.loads((whole / "run.json").read_text())
+    results = read_results(store, run["cells"])
+    for result in results:
+        if result.translates:
+            n = result.definition["n"]
+            arrays = {**result.arrays, "score/oracle_validity": np.ones(n)}
+            (one,) = facts.translations([replace(result, record=replace(result.record, arrays=arrays))])
+            assert str(by_another(replace(result, record=replace(result.record, arrays=arrays)))) in one.notes[1]
+            break
+    else:
+        pytest.fail("nothing translates")
+
+
+def test_of_many_classes_the_first_are_shown_and_told(whole, monkeypatch):
+    monkeypatch.setattr("xbench.report.epochs.ROWS", 1)
+    store, run = Store(whole), json.loads((whole / "run.json").read_text())
+    (series, *_) = read_every_series(store, read_results(store, run["cells"]), run["primary"])
+    assert len(series.classes) == 1
+    assert "the first 1 classes of 2" in series.told
 
 
 def test_what_was_timed_is_left_out_without_costs(whole):

@@ -205,6 +205,14 @@ def test_csv_has_a_line_for_every_number_and_says_which_is_best(fruit):
     assert {row["n_groups"] for row in rows} == {"30"}
 
 
+def test_no_name_is_a_formula_to_a_spreadsheet(tmp_path):
+    run = write_run(tmp_path / "run", {"=cmd|'/c calc'!A0": {"precision": noise(0)}}, [metric("precision")])
+    paths, _ = write_paper([run], "csv")
+    (row,) = csv.DictReader(io.StringIO(paths[0].read_text()))
+    assert row["explainer"] == "'=cmd|'/c calc'!A0"
+    assert float(row["mean"]) == pytest.approx(noise(0).mean(), rel=1e-7)
+
+
 def test_markdown_has_the_same_numbers_in_bold(fruit):
     write_paper([fruit], "markdown")
     text = (fruit / "report" / "table.md").read_text()
@@ -508,6 +516,14 @@ def test_a_line_for_readers_becomes_an_entry_whose_note_it_is():
     assert fields(found.entries["xbench-a-b-c"])["note"] == r"M{\"{u}}ller \& Co: 50 \% off \textbraceleft{}"
     assert found.keys["explainer", "a/b_c"] == ("xbench-a-b-c",)
     assert parse_entries(found.bibtex()).keys() == {"xbench-a-b-c"}
+
+
+def test_a_key_that_is_in_its_entrys_type_is_renamed_alone():
+    facts = [
+        {"kind": "explainer", "id": name, "bibtex": [f"@misc{{misc, note = {{{name}}}}}"]} for name in ("a/x", "b/x")
+    ]
+    entries = references(*facts).entries
+    assert [text.partition(",")[0] for text in entries.values()] == ["@misc{misc", "@misc{misc-2"]
 
 
 def test_two_packages_with_one_key_for_two_texts_are_both_cited():

@@ -1,6 +1,7 @@
 """What a run draws and counts: every picture opens, none of an earlier run stays, and a matrix counts every sample once."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from xbench import api
 from xbench.report import draw_pictures
-from xbench.report.confusion import confusions, write_confusions
+from xbench.report.confusion import Confusion, confusions, write_confusions
 from xbench.report.contact_sheet import _chosen
 from xbench.report.results import read_results
 from xbench.report.translations import translation_lines, write_translations
@@ -36,6 +37,27 @@ def test_every_picture_of_a_run_opens_and_the_same_run_draws_the_same_bytes(tmp_
             assert min(image.size) > 100
     again = draw_pictures(store, results, tmp_path / "b")
     assert [path.read_bytes() for path in made] == [path.read_bytes() for path in again]
+
+
+def test_names_that_look_like_formulas_are_drawn_as_they_are(tmp_path):
+    found, store = ran(tmp_path / "run", model="fake/linear,fake/learnt@*", explainer="controls/random,controls/sobel")
+    results = []
+    for each in found:
+        names = {"classes": ["$\\frac{$"] * 2, "data": {**each.definition["data"], "text": "$\\frac{$"}}
+        names["model"] = {**each.definition["model"], "text": "$\\frac{$"}
+        if each.explainer:
+            names["explainer"] = {**each.definition["explainer"], "text": "$\\frac{$/$\\sqrt{$"}
+        definition = {**each.definition, **names}
+        results.append(replace(each, record=replace(each.record, definition=definition)))
+    assert [path.name for path in draw_pictures(store, results, tmp_path / "a")] == ["contact_sheet.png", "epochs.png"]
+
+
+def test_a_matrix_of_many_classes_is_written_without_its_zeros(tmp_path):
+    counts = np.zeros((50, 50), dtype=int)
+    counts[3, 4] = 7
+    names = tuple(f"class{k}" for k in range(50))
+    path = write_confusions([Confusion("m", 0, names, counts)], tmp_path / "confusion.csv")
+    assert path.read_text().splitlines() == ["model,seed,label,predicted,n", "m,0,class3,class4,7"]
 
 
 def test_a_picture_of_an_earlier_run_does_not_stay_behind(tmp_path):
@@ -74,9 +96,7 @@ def test_a_sheet_shows_hits_and_misses_of_every_class_class_by_class():
 
 def test_translations_are_counted_jointly_for_who_translates_and_for_nobody_else(tmp_path):
     names = "controls/identity,controls/oracle_difference,controls/random"
-    results, store = ran(
-        tmp_path / "run", model="fake/linear", explainer=names, metric="validity,localisation_precision"
-    )
+    results, _ = ran(tmp_path / "run", model="fake/linear", explainer=names, metric="validity,localisation_precision")
     found = [lines for _, lines in translation_lines(results)]
     truth, nothing = sorted(found, key=lambda lines: "identity" in lines[0])
     assert truth[0].startswith("controls/oracle_difference on fake/linear")

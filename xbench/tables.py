@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -25,25 +25,33 @@ def write_tables(boards: Sequence[Board], folder: Path, primary: str = "") -> li
 
 def table_files(boards: Sequence[Board], primary: str = "") -> dict[str, str]:
     """Return the contents of table.json, table.csv and table.md by name."""
-    rows = [
-        {
-            name: float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
-            for name, value in asdict(row).items()
-        }
-        for board in boards
-        for row in board.rows
-    ]
+    rows = [values_of(row) for board in boards for row in board.rows]
+    return {
+        "table.json": json.dumps(rows, indent=1, allow_nan=False) + "\n",
+        "table.csv": rows_csv([item.name for item in fields(Row)], rows),
+        "table.md": "\n\n".join(markdown(board, primary) for board in boards) + "\n",
+    }
+
+
+def values_of(row: Row) -> dict[str, object]:
+    """Return a row's values by name, as files hold them."""
+    return {name: short(value) if isinstance(value, float) else value for name, value in asdict(row).items()}
+
+
+def short(value: float) -> float:
+    """Return a number with as many digits as files hold."""
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def rows_csv(names: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Return rows as CSV under a header of names; no text in it is a formula to a spreadsheet."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [item.name for item in fields(Row)], lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(
         {name: harmless(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
     )
-    return {
-        "table.json": json.dumps(rows, indent=1, allow_nan=False) + "\n",
-        "table.csv": text.getvalue(),
-        "table.md": "\n\n".join(markdown(board, primary) for board in boards) + "\n",
-    }
+    return text.getvalue()
 
 
 def markdown(board: Board, primary: str = "") -> str:
@@ -70,12 +78,17 @@ def _plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class Pivot:
-    """A model's rows as people read them: a line an explainer, a column a metric."""
+    """A model's rows as people read them: a line an explainer, a column a metric.
+
+    ``explainers`` and ``metrics`` are what the first lines of ``body`` and the middle columns are of, as rows write them.
+    """
 
     classifier: list[str]
     header: list[str]
     body: list[list[str]]
     footnotes: list[str]
+    explainers: list[str]
+    metrics: list[str]
 
 
 APART = ("translation", "noise")
@@ -132,7 +145,7 @@ def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
         chances = [next((r.chance for r in rest if r.metric == name and r.chance is not None), None) for name in shown]
         body.append(["", "chance", *("" if value is None else f"{value:.3f}" for value in chances), ""])
     footnotes += _footnotes(rest, names)
-    return Pivot(classifier, header, body, footnotes)
+    return Pivot(classifier, header, body, footnotes, names, shown)
 
 
 def _cell(row: Row | None, with_interval: bool) -> str:

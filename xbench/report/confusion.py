@@ -41,12 +41,15 @@ def confusions(results: Iterable[Result]) -> Iterator[Confusion]:
         if result.explainer or result.series or not result.ok:
             continue
         counts = np.zeros((len(result.classes), len(result.classes)), dtype=int)
-        np.add.at(counts, (result.labels, result.arrays["predicted"]), 1)
+        known = result.labels >= 0  # -1 is no label
+        np.add.at(counts, (result.labels[known], result.arrays["predicted"][known]), 1)
+        if not known.any():
+            continue
         yield Confusion(result.model, result.seed, result.classes, counts)
 
 
 def write_confusions(found: Sequence[Confusion], path: Path) -> Path | None:
-    """Write all matrices as one table, a line a pair of classes; return its path, or None where there is no matrix."""
+    """Write all matrices as one table, a line a pair of classes that was counted; return its path, or None without a matrix."""
     if not found:
         path.unlink(missing_ok=True)
         return None
@@ -57,7 +60,7 @@ def write_confusions(found: Sequence[Confusion], path: Path) -> Path | None:
         for label, row in zip(one.classes, one.counts, strict=True):
             counts = zip(one.classes, row, strict=True)
             writer.writerows(
-                (harmless(one.model), one.seed, harmless(label), harmless(other), n) for other, n in counts
+                (harmless(one.model), one.seed, harmless(label), harmless(other), n) for other, n in counts if n
             )
     write_atomic(path, text.getvalue().encode())
     return path

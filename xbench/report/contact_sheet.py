@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xbench.report.latex import drawable
 from xbench.report.results import Result, gallery_of
 from xbench.store import Arrays, Store, write_atomic
 
@@ -97,7 +98,9 @@ def _draw(images: Arrays, maps: list[tuple[Result, Arrays]], path: Path) -> None
             "top": 1 - _HEAD / high,
         },
     )
-    figure.text(0.06 / wide, 1 - 0.05 / high, f"{cell.model} on {cell.data}", fontsize=7.5, va="top")
+    figure.text(
+        0.06 / wide, 1 - 0.05 / high, drawable(f"{cell.model} on {cell.data}"), fontsize=7.5, va="top", parse_math=False
+    )
     for axes, place in zip(grid, shown, strict=True):
         _photo(axes[0], images["image"][place])
         if "mask" in images and images["mask"][place].any():
@@ -108,7 +111,7 @@ def _draw(images: Arrays, maps: list[tuple[Result, Arrays]], path: Path) -> None
             draw(axis, values[place])
     names = ["image", "probability", *(name for name, _, _ in columns)]
     for axis, name in zip(grid[0], names, strict=True):
-        axis.set_title(_heading(name), fontsize=6.5, pad=3)
+        axis.set_title(_heading(name), fontsize=6.5, pad=3, parse_math=False)
     for axis in grid.flat:
         axis.set_axis_off()
     buffer = io.BytesIO()
@@ -165,22 +168,23 @@ def _chosen(labels: NDArray[Any], predicted: NDArray[Any]) -> list[int]:
 
 
 def _bars(axis: Any, probability: NDArray[Any], classes: tuple[str, ...], label: int, guess: int) -> None:
-    """Draw the largest class probabilities; the true class is green, a wrong prediction red."""
+    """Draw the largest class probabilities; the true class is green, a wrong prediction red, without a label all are grey."""
     order = np.argsort(-probability, kind="stable")[: min(len(classes), _CLASSES_SHOWN)]
     order = np.sort(order)
-    colours = ["#2a9d4a" if k == label else "#d1495b" if k == guess else "#b8b8b8" for k in order]
+    colours = ["#2a9d4a" if k == label else "#d1495b" if k == guess and label >= 0 else "#b8b8b8" for k in order]
     places = np.arange(len(order))
     axis.barh(places, probability[order], color=colours, height=0.75)
     axis.set_xlim(0, 1.02)
     axis.set_ylim(max(len(order), 3) - 0.4, -0.6)
     size = 5.5 if len(order) <= 5 else 4
     for y, k in zip(places, order, strict=True):
-        axis.text(0.02, y, f"{classes[k]} {probability[k]:.2f}", fontsize=size, va="center")
+        told = f"{drawable(classes[k])} {probability[k]:.2f}"
+        axis.text(0.02, y, told, fontsize=size, va="center", parse_math=False)
 
 
 def _heading(title: str) -> str:
     """Return a component's name on short lines: the package, then the name broken at underscores."""
-    package, slash, name = title.partition("/")
+    package, slash, name = drawable(title).partition("/")
     words = textwrap.wrap((name or package).replace("_", "_ ").replace("[", " ["), 13)
     lines = [line.replace("_ ", "_") for line in words]
     return "\n".join([package + slash, *lines] if slash else lines)

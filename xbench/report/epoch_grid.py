@@ -11,7 +11,7 @@ from xbench.report.results import Result
 from xbench.store import Store
 
 BUDGET = 400_000
-"""How many characters all maps may take."""
+"""How many characters all maps and images may take."""
 
 _QUALITIES = [Quality(*each) for each in [(64, 31), (32, 31), (28, 15), (20, 15), (14, 7)]]
 
@@ -41,7 +41,8 @@ def epoch_grids(store: Store, results: Sequence[Result], primary: str) -> list[G
     """Return the grids of every series of checkpoints (its first seed), all of them within `BUDGET`."""
     for quality in _QUALITIES:
         made = _grids(store, results, primary, quality)
-        if sum(len(uri) for grid in made for row in grid.rows for uri, _ in row.maps) <= BUDGET:
+        rows = [row for grid in made for row in grid.rows]
+        if sum(len(row.image) + sum(len(uri) for uri, _ in row.maps) for row in rows) <= BUDGET:
             return made
     return made
 
@@ -62,5 +63,5 @@ def _grids(store: Store, results: Sequence[Result], primary: str, quality: Quali
             counts = [
                 f"{n}/{len(rows)}" if epoch in by_epoch else "" for n, epoch in zip(blank, series.epochs, strict=True)
             ]
-            found.append(Grid(series.title, explainer, series.epochs, rows, counts, LEGEND))
+            found.append(Grid(series.told, explainer, series.epochs, rows, counts, LEGEND))
     return found

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from xbench.report.latex import drawable
 from xbench.report.results import Result, gallery_of
 from xbench.store import Arrays, Store, write_atomic
 
 _COLUMNS = 20
 _INCH = 0.42
+ROWS = 20
+"""How many classes are shown at most."""
 LEGEND = "v vanished, n all negative, c constant, x not finite"
 MARKS = {"vanished": "v", "all_negative": "n", "constant": "c", "nonfinite": "x"}
 
@@ -34,6 +37,8 @@ class Series:
         Sample -> [H,W,C] uint8.
     tail
         How the scores of the blankness metric that decides end: its parameters.
+    left_out
+        How many classes are not shown, for there are too many.
     """
 
     title: str
@@ -43,6 +48,12 @@ class Series:
     classes: list[str]
     images: dict[int, np.ndarray]
     tail: str
+    left_out: int = 0
+
+    @property
+    def told(self) -> str:
+        """What is shown, in words: of more than `ROWS` classes, the first."""
+        return self.title + (f"; the first {ROWS} classes of {ROWS + self.left_out}" if self.left_out else "")
 
 
 def read_series(store: Store, results: Sequence[Result], primary: str) -> Series | None:
@@ -72,14 +83,19 @@ def _series(store: Store, kept: Sequence[Result], primary: str) -> Series:
     first = kept[0]
     epochs = sorted(set().union(*blocks.values()))
     shown = [epochs[i] for i in np.unique(np.linspace(0, len(epochs) - 1, _COLUMNS).round().astype(int))]
-    samples = [int(np.flatnonzero(first.labels == label)[0]) for label in np.unique(first.labels)]
+    labels = np.unique(first.labels)  # -1 is no label
+    shown_labels = labels[labels >= 0][:ROWS] if (labels >= 0).any() else labels[:1]
+    samples = [int(np.flatnonzero(first.labels == label)[0]) for label in shown_labels]
     pictures = gallery_of(store, first).get("image", {})
     return Series(
         title=f"{first.series} on {first.data}",
         blocks=blocks,
         epochs=shown,
         samples=samples,
-        classes=[first.classes[first.labels[sample]] for sample in samples],
+        classes=[
+            first.classes[first.labels[sample]] if first.labels[sample] >= 0 else "no label" for sample in samples
+        ],
+        left_out=max(0, int((labels >= 0).sum()) - ROWS),
         images={row: np.moveaxis(pictures[row], 0, -1) for row in samples if row in pictures},
         tail=primary.removeprefix("blank_rate") if primary.startswith("blank_rate") else "",
     )
@@ -99,24 +115,27 @@ def draw_epochs(series: Series | None, path: Path) -> Path | None:
 
 def _draw(series: Series, path: Path) -> None:
     blocks, shown, samples = series.blocks, series.epochs, series.samples
-    classes, images, title, tail = series.classes, series.images, series.title, series.tail
+    classes, images, title, tail = series.classes, series.images, drawable(series.told), series.tail
     # Matplotlib takes most of a second to import: only who draws pays.
     from matplotlib.figure import Figure
 
     wide, high = 1 + len(shown), len(blocks) * (len(samples) + 1)
     figure = Figure(figsize=(wide * _INCH + 0.5, high * _INCH + 0.3))
-    figure.text(0.01, 1 - 0.06 / (high * _INCH + 0.3), f"{title}; grey: blank, {LEGEND}", fontsize=6.5, va="top")
+    told = f"{title}; grey: blank, {LEGEND}"
+    figure.text(0.01, 1 - 0.06 / (high * _INCH + 0.3), told, fontsize=6.5, va="top", parse_math=False)
     left, top = 0.5 / (wide * _INCH + 0.5), 0.3 / (high * _INCH + 0.3)
     width, height = (1 - left) / wide, (1 - top) / high
     for b, (explainer, by_epoch) in enumerate(blocks.items()):
         base = b * (len(samples) + 1)
-        figure.text(left / 4, 1 - top - (base + 0.55) * height, explainer, fontsize=7.5, weight="bold", va="center")
+        name, line = drawable(explainer), 1 - top - (base + 0.55) * height
+        figure.text(left / 4, line, name, fontsize=7.5, weight="bold", va="center", parse_math=False)
         for column, epoch in enumerate(shown, start=1):
             x = left + (column + 0.5) * width
             figure.text(x, 1 - top - (base + 0.9) * height, str(epoch), fontsize=6, ha="center", va="center")
         for r, sample in enumerate(samples):
             y = 1 - top - (base + 2 + r) * height
-            figure.text(left / 2, y + height / 2, classes[r], fontsize=7, ha="center", va="center")
+            label = drawable(classes[r])
+            figure.text(left / 2, y + height / 2, label, fontsize=7, ha="center", va="center", parse_math=False)
             for column in range(wide):
                 axis = figure.add_axes((left + column * width, y, width * 0.95, height * 0.95))
                 axis.set_axis_off()

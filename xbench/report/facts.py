@@ -12,9 +12,9 @@ from xbench.errors import XbenchError
 from xbench.leaderboard import Measured
 from xbench.report.confusion import confusions
 from xbench.report.results import Result
-from xbench.report.translations import heading, translated
+from xbench.report.translations import CAVEAT, by_another, heading, translated
 from xbench.store import Json
-from xbench.trust import Agreement, Trust, trust_of
+from xbench.trust import FEWEST, Agreement, Trust, trust_of
 
 _CLASSES = 20
 """Of how many classes a matrix is still drawn."""
@@ -47,6 +47,7 @@ class Translation:
     before: Matrix
     after: Matrix
     rates: list[tuple[str, list[str]]]
+    notes: list[str]
     directions: list[str]
 
 
@@ -57,7 +58,9 @@ class Agreements:
     Attributes
     ----------
     truth
-        The score that knows the truth, or an empty string where none was measured.
+        The score that knows the truth, or an empty string where there is none to go by.
+    reason
+        Why there is none.
     listed
         Each other score's agreement with the truth: name, rho, interval.
     names, rows
@@ -67,6 +70,7 @@ class Agreements:
     board: str
     model: str
     truth: str
+    reason: str
     listed: list[tuple[str, str, str, Heat]]
     names: list[str]
     rows: list[list[Heat | None]]
@@ -107,6 +111,11 @@ def translations(results: Sequence[Result]) -> list[Translation]:
             ("McNemar's p", [f"{table.mcnemar(k):.2g}" for k in sides]),
             ("fails on what was classified wrongly?", [str(table.difficulty(k)) for k in sides]),
         ]
+        notes = [CAVEAT]
+        if (independent := by_another(result)) is not None:
+            notes.append(
+                f"By the independently trained classifier, which is free of that, both classes: {independent}."
+            )
         found.append(
             Translation(
                 heading(result),
@@ -114,6 +123,7 @@ def translations(results: Sequence[Result]) -> list[Translation]:
                 matrix_of("before", classes, margins.before),
                 matrix_of("after translation", classes, margins.after),
                 rates,
+                notes,
                 [f"{classes[k]} to {classes[1 - k]}" for k in sides],
             )
         )
@@ -122,14 +132,20 @@ def translations(results: Sequence[Result]) -> list[Translation]:
 
 def agreements(measured: Sequence[tuple[str, str, list[Measured]]], primary: str) -> list[Agreements]:
     """Return how far scores agree on every classifier; nothing where fewer than four explainers were measured."""
+    reason = f"no score that knows the truth was measured of {FEWEST} explainers"
+    try:
+        made = [_agreements(one) for one in trust_of(measured, "", primary)]
+    except XbenchError as error:
+        made, reason = [], str(error).partition(";")[0]
     # Without a score that knows the truth the primary one stands in: agreement is not trust, but worth a look.
-    for truth in ("", primary):
-        with contextlib.suppress(XbenchError):
-            return [_agreements(one, known=not truth) for one in trust_of(measured, truth, primary)]
-    return []
+    with contextlib.suppress(XbenchError):
+        done = {(one.board, one.model) for one in made}
+        instead = [one for one in trust_of(measured, primary, primary) if (one.board, one.model) not in done]
+        made += [_agreements(one, reason) for one in instead]
+    return made
 
 
-def _agreements(found: Trust, known: bool) -> Agreements:
+def _agreements(found: Trust, reason: str = "") -> Agreements:
     pairs = {frozenset((pair.one, pair.other)): pair for pair in [*found.with_truth, *found.between]}
     order = [found.truth, *(pair.one for pair in found.with_truth)]
     names = [
@@ -140,7 +156,7 @@ def _agreements(found: Trust, known: bool) -> Agreements:
     listed = [
         (pair.one, _rho(pair.rho), f"[{_rho(pair.low)}, {_rho(pair.high)}]", _heat(pair)) for pair in found.with_truth
     ]
-    return Agreements(found.board, found.model, found.truth if known else "", listed, names, rows)
+    return Agreements(found.board, found.model, "" if reason else found.truth, reason, listed, names, rows)
 
 
 def _heat(pair: Agreement | None) -> Heat:

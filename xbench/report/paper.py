@@ -1,13 +1,11 @@
 """What goes into a paper: tables, figures, the methods paragraph and the references of a run, as files beside it."""
 
-import csv
-import io
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from xbench.curves import MeanCurve, mean_curves
@@ -21,8 +19,8 @@ from xbench.report.prose import Name, Prose, latex_prose, markdown_prose
 from xbench.report.references import References, gather
 from xbench.report.sheets import Intervals, Sheet, best_ranks, sheets
 from xbench.store import Json, Store, write_atomic
+from xbench.tables import rows_csv, values_of
 
-FORMATS = ("html", "latex", "markdown", "csv", "pdf")
 _SECONDS = 120
 
 
@@ -37,11 +35,6 @@ class Paper:
     references: References
     rankings: tuple[Ranking, ...]
     curves: tuple[MeanCurve, ...]
-
-    @property
-    def rows(self) -> list[Row]:
-        """All rows of all tables."""
-        return [each.row for _, measured in self.measured for each in measured]
 
 
 def read_paper(folders: Sequence[Path], intervals: Intervals = "pm") -> Paper:
@@ -156,20 +149,16 @@ def _figures(paper: Paper, folder: Path) -> list[tuple[Path, Prose]]:
 
 def csv_text(paper: Paper) -> str:
     """Return every number as a line: the columns of `xbench.leaderboard.Row`, the groups, and whether it is the best."""
-    text = io.StringIO()
-    names = [item.name for item in fields(Row)]
-    writer = csv.DictWriter(text, [*names, "n_groups", "best"], lineterminator="\n")
-    writer.writeheader()
+    lines = []
     for title, measured in paper.measured:
         found = best_ranks(measured)
         for each in measured:
             row = each.row
             rank = found.get((row.model, row.explainer or "", row.metric))
             groups = each.estimate.source.n_groups if each.estimate else ""
-            values = {name: f"{v:.8g}" if isinstance(v, float) else v for name, v in asdict(row).items()}
             best = "" if rank is None else rank == 1
-            writer.writerow({**values, "board": title, "n_groups": groups, "best": best})
-    return text.getvalue()
+            lines.append({**values_of(row), "board": title, "n_groups": groups, "best": best})
+    return rows_csv([*(item.name for item in fields(Row)), "n_groups", "best"], lines)
 
 
 def _markdown(

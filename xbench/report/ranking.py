@@ -110,11 +110,7 @@ def sections(boards: Iterable[Board], primary: str = "", costs: bool = True) -> 
 def _table(pivot: Pivot, rows: Sequence[Row]) -> Table:
     """Return a pivot's order of explainers and metrics, filled with the rows themselves."""
     of = {(row.explainer, row.metric): row for row in rows if row.explainer}
-    explainers = _named(dict.fromkeys(row.explainer for row in rows if row.explainer), ("", " †"))
-    metrics = _named(dict.fromkeys(row.metric for row in rows), ("",), ("", " ↑", " ↓"))
-    # A header is rank, explainer, the metrics, s/image.
-    shown = [metrics[name] for name in pivot.header[2:-1]]
-    names = [explainers[cells[1]] for cells in pivot.body if cells[1] in explainers]
+    shown, names = pivot.metrics, pivot.explainers
     columns = [_column(metric, [of[name, metric] for name in names if (name, metric) in of]) for metric in shown]
     scales = [_scale([of[name, metric] for name in names if (name, metric) in of]) for metric in shown]
     ranks = [of[name, shown[0]].rank if shown and (name, shown[0]) in of else None for name in names]
@@ -140,18 +136,6 @@ def _table(pivot: Pivot, rows: Sequence[Row]) -> Table:
             )
         )
     return Table(columns, lines, pivot.footnotes, any(name in seconds for name in names))
-
-
-def _named(names: Iterable[str], *marks: Sequence[str]) -> dict[str, str]:
-    """Return what a pivot calls each name -> the name; one that is called so without marks comes first."""
-    found = {name: name for name in names}
-    for name in list(found):
-        texts = [name]
-        for group in marks:
-            texts = [text + mark for text in texts for mark in group]
-        for text in texts:
-            found.setdefault(text, name)
-    return found
 
 
 def _column(metric: str, rows: Sequence[Row]) -> Column:

@@ -100,8 +100,11 @@ def _collect(facts: Mapping[tuple[str, str], Json | None]) -> References:
 def _add(entries: dict[str, str], key: str, text: str) -> str:
     """Add an entry; another package's of the same key and another text gets a key of its own, which is returned."""
     name, number = key, 1
+    # The entry's type, too, may hold the key: @misc{misc, ...}.
+    head, brace, rest = text.partition("{")
+    head, rest = head + brace + rest[: rest.index(key)], rest[rest.index(key) + len(key) :]
     while True:
-        own = text.replace(key, name, 1)
+        own = head + name + rest
         # BibTeX takes keys that differ in their case for one.
         if entries.get(name) == own or name.lower() not in map(str.lower, entries):
             entries[name] = own
