@@ -23,7 +23,7 @@ def test_every_run_command_resolves(command):
 def test_every_verb_is_shown(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
-    verbs = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
+    verbs = re.findall(r"^    (\w+)(?:  |$)", capsys.readouterr().out, re.MULTILINE)
     assert "run" in verbs
     assert set(verbs) == {line.split()[0] for line in COMMANDS}
 
