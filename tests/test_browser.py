@@ -238,6 +238,29 @@ def test_a_map_tells_its_scores_to_who_points_and_to_who_walks_with_arrows(opene
     assert page.locator('table.gallery >> nth=0 >> td[tabindex="0"]').count() == 1
 
 
+def test_a_map_is_reachable_by_tab_after_controls_are_hidden(opened):
+    page = opened()
+    table = page.locator("table.gallery").first
+    table.locator("td.control[data-e]").first.click()
+    page.get_by_role("button", name="Hide controls").click()
+    assert table.locator('td[tabindex="0"]').count() == 1
+    assert table.locator('td[tabindex="0"]').is_visible()
+
+
+def test_the_pointer_is_silent_and_the_readout_names_what_the_row_holds(opened):
+    page = opened()
+    readout = page.locator("[data-readout]").first
+    cell = page.locator("table.gallery").first.locator('td[data-e]:not([data-e=""])').first
+    row = page.locator("table.gallery").first.locator("tbody tr").first
+    row.evaluate("row => { row.dataset.label = 'no label'; row.dataset.predicted = 'predicted: cat'; }")
+    cell.hover()
+    assert readout.get_attribute("aria-live") == "off"
+    image = row.get_attribute("data-image")
+    assert f"image {image}: no label, taken for predicted: cat." in readout.inner_text()
+    cell.click()
+    assert readout.get_attribute("aria-live") == "polite"
+
+
 def test_outlines_and_curves_can_be_switched_off_and_on(opened):
     page = opened()
     outline = page.locator(".gallery .pic svg").first

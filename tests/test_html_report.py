@@ -23,9 +23,9 @@ from xbench.report.charts import _linear, curve_charts, paretos
 from xbench.report.confusion import confusions
 from xbench.report.epochs import read_every_series
 from xbench.report.gallery import BUDGET, galleries
-from xbench.report.html import leaderboard_page, write_report
+from xbench.report.html import _short_names, leaderboard_page, write_report
 from xbench.report.pictures import Quality, diverging, outline
-from xbench.report.ranking import duration, sections
+from xbench.report.ranking import Section, duration, sections, signed
 from xbench.report.results import Result, read_results
 from xbench.report.translations import CAVEAT, by_another, translated
 from xbench.store import Record, Store, gallery_key
@@ -264,6 +264,23 @@ def test_of_many_classes_the_first_are_shown_and_told(whole, monkeypatch):
     (series, *_) = read_every_series(store, read_results(store, run["cells"]), run["primary"])
     assert len(series.classes) == 1
     assert "the first 1 classes of 2" in series.told
+
+
+def test_links_to_boards_of_one_suite_say_which():
+    found = [
+        Section(board, model, [], []) for board, model in (("a, x", "m"), ("b, x", "m"), ("b, x", "n"), ("b, y", "n"))
+    ]
+    assert _short_names(found) == ["a", "b, m", "b, x, n", "b, y, n"]
+
+
+def test_a_zero_has_no_sign():
+    assert [signed(text) for text in ("-0.000", "0.000", "-0.001", "-10")] == ["0.000", "0.000", "-0.001", "-10"]
+
+
+def test_what_is_sorted_by_has_the_digits_that_files_hold(whole):
+    for attrs in shown(whole).of("td"):
+        if "data-v" in attrs:
+            assert len(attrs["data-v"].partition("e")[0].lstrip("-0.").replace(".", "")) <= 8
 
 
 def test_what_was_timed_is_left_out_without_costs(whole):

@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from xbench.bibliography import parse_entries
 from xbench.cli import main
 from xbench.leaderboard import read_measured
+from xbench.report.drawn import _page
 from xbench.report.latex import ascii_tex, drawable, escape, markdown_text, plain
+from xbench.report.markdown import markdown_sheet
 from xbench.report.paper import compile_pdf, read_paper, write_paper
-from xbench.report.prose import latex_prose
+from xbench.report.prose import latex_prose, plain_prose
 from xbench.report.references import fields, gather, line
 from xbench.report.sheets import PAGE, best_ranks, head, sheets, width
-from xbench.report.tex import number, tables
+from xbench.report.tex import caption, number, tables
 from xbench.stats import rank_groups
 from xbench.store import Store, content_key, slice_size
 from xbench.tables import pivot, qualities
@@ -228,6 +230,38 @@ def test_several_folders_share_one_table(tmp_path):
     ]
     (sheet,) = read_paper(runs).sheets
     assert {each.name for each in sheet.lines} == {"a/one", "a/two"}
+
+
+def test_markdown_says_of_its_own_table_how_controls_and_ranks_are_marked(fruit):
+    (sheet,) = read_paper([fruit]).sheets
+    for one in (sheet, replace(sheet, turned=True)):
+        told = plain_prose(caption(one, "pm", daggers=True))
+        assert "Daggers: controls" in told
+        assert "ranks" in told
+        assert " ".join(told.split()) in markdown_sheet(one, gather([], [])).replace("\\", "")
+    assert "Below the line" in plain_prose(caption(sheet, "pm"))
+
+
+def texts(page):
+    return [text.get_text() for text in page.texts]
+
+
+def test_a_drawn_table_holds_intervals_chance_doubts_and_notes_and_no_name_runs_into_numbers(fruit):
+    (sheet,) = read_paper([fruit]).sheets
+    long = replace(sheet.lines[0], name="a/" + "very_long " * 12, doubted=True)
+    sheet = replace(sheet, lines=(long, *sheet.lines[1:]), chance=(0.125, None), notes=("a note", "‡ a doubt"))
+    page = _page(sheet, 0, 2, "range")
+    told = texts(page)
+    assert "0.125" in told
+    assert {"chance", "a note", "‡ a doubt"} <= set(told)
+    entry = long.entries[0]
+    assert f"{number(entry.mean)} [{number(entry.low)}, {number(entry.high)}]" in told
+    assert sum("very_long" in text for text in told) > 1
+    assert any("±" in text for text in texts(_page(sheet, 0, 2, "pm")))
+    assert "95 % interval" in " ".join(" ".join(told).split())
+    for name in page.texts:
+        if "very_long" in name.get_text():
+            assert name.get_window_extent().x1 < 0.36 * 8.3 * page.dpi
 
 
 # What is pooled.

@@ -1,7 +1,8 @@
 """Tables and figures as a PDF without LaTeX: plain, and the same numbers."""
 
 import io
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Sequence
 
 from matplotlib import style
 from matplotlib.backends.backend_pdf import PdfPages
@@ -12,14 +13,20 @@ from xbench.friedman import Ranking
 from xbench.report.critical import critical_figure
 from xbench.report.figures import curve_figures, curves_figure, shown
 from xbench.report.latex import drawable
-from xbench.report.sheets import Entry, Sheet, head
-from xbench.report.tex import number
+from xbench.report.prose import plain_prose
+from xbench.report.sheets import Entry, Intervals, Line, Sheet, head
+from xbench.report.tex import caption, number
 
 _WIDE, _LINE = 8.3, 0.17
+_NAME, _TEXT = 44, 140
+"""Letters of a name, and of a line as wide as the page."""
+
 _ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
-def drawn_pdf(sheets: Sequence[Sheet], rankings: Sequence[Ranking], curves: Sequence[MeanCurve]) -> bytes:
+def drawn_pdf(
+    sheets: Sequence[Sheet], rankings: Sequence[Ranking], curves: Sequence[MeanCurve], intervals: Intervals = "pm"
+) -> bytes:
     """Return a page a table and a page a figure; the same input gives the same bytes."""
     buffer = io.BytesIO()
     told = {"CreationDate": None, "Creator": None, "Producer": None}
@@ -29,7 +36,7 @@ def drawn_pdf(sheets: Sequence[Sheet], rankings: Sequence[Ranking], curves: Sequ
     ):
         for sheet in sheets:
             for first, last in sheet.panels:
-                pages.savefig(_page(sheet, first, last))
+                pages.savefig(_page(sheet, first, last, intervals))
         for ranking in rankings:
             pages.savefig(critical_figure([shown(ranking)]))
         for figure in curve_figures(curves):
@@ -37,11 +44,15 @@ def drawn_pdf(sheets: Sequence[Sheet], rankings: Sequence[Ranking], curves: Sequ
     return buffer.getvalue()
 
 
-def _page(sheet: Sheet, first: int, last: int) -> Figure:
+def _page(sheet: Sheet, first: int, last: int, intervals: Intervals) -> Figure:
     lines = [*sheet.lines, *sheet.controls]
     columns = sheet.columns[first:last]
+    names = [_wrapped(_name(sheet, line), _NAME) for line in lines]
+    above = _wrapped(plain_prose(caption(sheet, intervals, daggers=True)), _TEXT)
+    below = [part for note in sheet.notes for part in _wrapped(note, _TEXT)]
+    chances = [sheet.chance[place] for place in range(first, last)]
     deep = max(len(head(name)) for name, _ in columns)
-    high = _LINE * (len(lines) + deep + 5)
+    high = _LINE * (len(above) + deep + sum(map(len, names)) + len(below) + 4)
     page = Figure(figsize=(_WIDE, high), facecolor="white")
     edges = [0.36 + (place + 1) * 0.61 / len(columns) for place in range(len(columns))]
 
@@ -49,30 +60,43 @@ def _page(sheet: Sheet, first: int, last: int) -> Figure:
         y = 1 - _LINE * (row + 1) / high
         page.text(x, y, drawable(text), fontsize=7, ha=across, weight=weight, parse_math=False)
 
-    write(0.02, 0, f"{sheet.board}, {sheet.model}", weight="bold")
+    for row, text in enumerate(above):
+        write(0.02, row, text)
+    row = len(above) + deep
     for x, (name, higher) in zip(edges, columns, strict=True):
         for level, part in enumerate(reversed(head(name))):
-            write(x, deep - level + 0.5, part + _ARROWS[higher] * (level == 0), "right")
-    for row, line in enumerate(lines, start=deep + 2):
-        control = row - deep - 2 >= len(sheet.lines)
-        write(0.02, row, f"{'' if line.rank is None else line.rank}")
-        write(0.05, row, line.name + " †" * control)
+            write(x, row - level - 0.5, part + _ARROWS[higher] * (level == 0), "right")
+    row += 1
+    for line, parts in zip(lines, names, strict=True):
+        write(0.02, row, "" if line.rank is None or first else str(line.rank))
+        for step, part in enumerate(parts):
+            write(0.05, row + step, part)
         for x, entry in zip(edges, line.entries[first:last], strict=True):
-            write(x, row, _entry(entry), "right", "bold" if entry.best else "normal")
-    for row, text in enumerate(_legend(sheet), start=deep + 2 + len(lines)):
-        write(0.02, row + 0.3, text)
+            write(x, row, _entry(entry, intervals), "right", "bold" if entry.best else "normal")
+        row += len(parts)
+    if any(value is not None for value in chances):
+        write(0.05, row, "chance")
+        for x, value in zip(edges, chances, strict=True):
+            write(x, row, "" if value is None else number(value), "right")
+        row += 1
+    for step, text in enumerate(below):
+        write(0.02, row + step + 0.5, text)
     return page
 
 
-def _entry(entry: Entry) -> str:
+def _name(sheet: Sheet, line: Line) -> str:
+    return line.name + " ‡" * line.doubted + " †" * any(line is control for control in sheet.controls)
+
+
+def _wrapped(text: str, letters: int) -> list[str]:
+    return textwrap.wrap(drawable(text), letters) or [""]
+
+
+def _entry(entry: Entry, intervals: Intervals) -> str:
     if entry.mean is None:
         return entry.status
     if entry.low is None or entry.high is None:
         return number(entry.mean)
+    if intervals == "range":
+        return f"{number(entry.mean)} [{number(entry.low)}, {number(entry.high)}]"
     return f"{number(entry.mean)} ±{number((entry.high - entry.low) / 2)}"
-
-
-def _legend(sheet: Sheet) -> Iterator[str]:
-    yield f"± half the width of the 95 % interval, n = {sheet.n}; bold: the best, and what cannot be told from it"
-    if sheet.controls:
-        yield "† control"

@@ -187,7 +187,8 @@ def _scores(cell: Result, rows: Sequence[int]) -> dict[str, Any]:
     columns = {name: cell.arrays.get(f"score/{name}") for name in names}
     known = {name: values for name, values in columns.items() if values is not None and values.ndim == 1}
     texts = [
-        [None if np.isnan(values[row]) else float(f"{values[row]:.3g}") for values in known.values()] for row in rows
+        [None if np.isnan(values[row]) else float(f"{values[row]:.3g}") + 0.0 for values in known.values()]
+        for row in rows
     ]
     return {"explainer": cell.explainer, "names": list(known), "values": texts}
 

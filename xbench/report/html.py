@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
+    from xbench.report.ranking import Section
+
 _JOINTS = "/_[=,"
 _PARTS = re.compile(f"([{re.escape(_JOINTS)}])")
 Group = tuple[str, str, list[Measured]]
@@ -32,7 +34,7 @@ def write_report(folder: Path, *, costs: bool = True, measured: Sequence[Group] 
         What ``xbench run`` wrote, of this version or an earlier one.
     costs
         Without them nothing is shown that was timed or measured of the machine's memory: the same records then give the
-        same bytes wherever they were made.
+        same bytes on every machine with the same versions of this package and of NumPy, Pillow and Jinja.
     measured
         What `read_measured` yields of the run's cells, where it is at hand: intervals take most of a report's time.
 
@@ -67,7 +69,24 @@ def leaderboard_page(
 
     found = [each for board in boards for each in sections([board], (primaries or {}).get(board.suite, ""))]
     rows = [row for board in boards for row in board.rows]
-    return _render("leaderboard.html.j2", title=title, notes=list(notes), sections=found, paretos=paretos(rows, found))
+    return _render(
+        "leaderboard.html.j2",
+        title=title,
+        notes=list(notes),
+        sections=found,
+        names=_short_names(found),
+        paretos=paretos(rows, found),
+    )
+
+
+def _short_names(found: "Sequence[Section]") -> list[str]:
+    """Return what the links to sections say: the suite, with the model and the rest of the board where they tell apart."""
+    forms = [
+        [one.board.partition(",")[0] for one in found],
+        [f"{one.board.partition(',')[0]}, {one.model}" for one in found],
+        [f"{one.board}, {one.model}" for one in found],
+    ]
+    return [next((form[i] for form in forms if form.count(form[i]) == 1), forms[-1][i]) for i in range(len(found))]
 
 
 def _report(folder: Path, costs: bool, measured: Sequence[Group] | None) -> str:

@@ -17,9 +17,9 @@ def markdown_sheet(sheet: Sheet, references: References, intervals: Intervals = 
     if any(value is not None for value in sheet.chance):
         rows.append(["", "*chance*", *("" if value is None else number(value) for value in sheet.chance)])
     lines = [head, ["---:", "---", *("---:" for _ in sheet.columns)], *rows]
-    parts = [markdown_prose(caption(sheet, intervals), references)]
+    parts = [markdown_prose(caption(sheet, intervals, daggers=True), references)]
     parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in lines))
-    notes = ["† control"] * bool(sheet.controls) + [markdown_text(note) for note in sheet.notes]
+    notes = [markdown_text(note) for note in sheet.notes]
     return "\n\n".join([*parts, *(["\n".join(f"- {note}" for note in notes)] if notes else [])])
 
 

@@ -102,7 +102,7 @@ def write_paper(folders: Sequence[Path], kind: str, intervals: Intervals = "pm")
     figures = _figures(paper, folder)
     paths = [*_write_latex(paper, folder, figures, intervals), *(path for path, _ in figures)]
     if kind == "pdf":
-        return _pdf(paper, folder, paths, told)
+        return _pdf(paper, folder, paths, told, intervals)
     return paths, told
 
 
@@ -183,14 +183,16 @@ def _markdown(
     return {"table.md": table + "\n", "methods.md": methods + "\n", "paper.md": whole + "\n"}
 
 
-def _pdf(paper: Paper, folder: Path, paths: list[Path], told: list[str]) -> tuple[list[Path], list[str]]:
+def _pdf(
+    paper: Paper, folder: Path, paths: list[Path], told: list[str], intervals: Intervals
+) -> tuple[list[Path], list[str]]:
     target = folder / "paper.pdf"
     if shutil.which("pdflatex") and shutil.which("bibtex"):
         write_atomic(target, compile_pdf(folder))
         return [*paths, target], [*told, "paper.pdf: compiled by pdflatex"]
     from xbench.report.drawn import drawn_pdf
 
-    write_atomic(target, drawn_pdf(paper.sheets, paper.rankings, paper.curves))
+    write_atomic(target, drawn_pdf(paper.sheets, paper.rankings, paper.curves, intervals))
     return [*paths, target], [
         *told,
         "paper.pdf: tables and figures only, drawn by matplotlib, for there is no pdflatex",

@@ -51,6 +51,11 @@ def markdown_prose(parts: Prose, references: References) -> str:
     return "".join(done)
 
 
+def plain_prose(parts: Prose) -> str:
+    """Return the words and names alone."""
+    return "".join("" if isinstance(part, Cite) else part.text if isinstance(part, Name) else part for part in parts)
+
+
 def series(parts: Sequence[Prose], last: str = " and ") -> list[str | Name | Cite]:
     """Return an enumeration: commas, and ``last`` before the last one."""
     joined: list[str | Name | Cite] = []

@@ -165,7 +165,11 @@ def _cell(row: Row | None, scale: tuple[float, float] | None, first: bool) -> Ce
     spread, whisker = "", None
     if row.low is not None and row.high is not None:
         told.append(f"95 % interval {row.low:.4f} to {row.high:.4f}")
-        spread = f"[{row.low:.3f}, {row.high:.3f}]" if first else f"±{(row.high - row.low) / 2:.3f}"
+        spread = (
+            f"[{signed(f'{row.low:.3f}')}, {signed(f'{row.high:.3f}')}]"
+            if first
+            else f"±{(row.high - row.low) / 2:.3f}"
+        )
         if scale:
             whisker = Whisker(
                 _place(row.low, scale),
@@ -183,7 +187,12 @@ def _cell(row: Row | None, scale: tuple[float, float] | None, first: bool) -> Ce
     if row.scaled is not None:
         told.append(f"{row.scaled:+.2f} on a scale from 0, knowing nothing, to 1, the truth")
     coverage = f"{row.n_scored}/{row.n}" if row.n_scored < row.n else ""
-    return Cell(f"{row.mean:.3f}", spread, row.mean, "\n".join(told), coverage, whisker, row.doubt)
+    return Cell(signed(f"{row.mean:.3f}"), spread, row.mean, "\n".join(told), coverage, whisker, row.doubt)
+
+
+def signed(text: str) -> str:
+    """Return a printed number without the sign of a zero."""
+    return text.removeprefix("-") if text.startswith("-") and not text.strip("-0.") else text
 
 
 def _place(value: float, scale: tuple[float, float]) -> float:

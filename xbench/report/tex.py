@@ -172,8 +172,9 @@ def number(value: float) -> str:
     return "0.000" if shown == "-0.000" else shown
 
 
-def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Prose:
-    """Return what a table shows and how its numbers were made."""
+def caption(sheet: Sheet, intervals: Intervals, continued: bool = False, daggers: bool = False) -> Prose:
+    """Return what a table shows and how its numbers were made; ``daggers`` of a line an explainer that marks controls so."""
+    turned = sheet.turned and not daggers
     data = f"n = {sheet.n} {'sample' if sheet.n == 1 else 'samples'}"
     data += f" of {sheet.n_groups} {'group' if sheet.n_groups == 1 else 'groups'}" if sheet.n_groups != sheet.n else ""
     data += f", in {sheet.epochs} epochs" if sheet.epochs > 1 else ""
@@ -194,7 +195,7 @@ def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Pros
     else:
         told += ["Mean; of one group of samples (patient, specimen) there is no interval. "]
     told += ["Ordered by ", Name(sheet.lead)]
-    what = ["ranks"] if any(line.rank for line in sheet.lines) and not sheet.turned else []
+    what = ["ranks"] if any(line.rank for line in sheet.lines) and not turned else []
     if any(entry.best for line in sheet.lines for entry in line.entries):
         what += ["bold for the best and all that cannot be told from it"]
     if what:
@@ -202,6 +203,6 @@ def caption(sheet: Sheet, intervals: Intervals, continued: bool = False) -> Pros
             f"; {', and '.join(what)}, by paired bootstrap intervals of the differences ({level}, not corrected for "
         ]
         told += ["the number of comparisons), controls left out"]
-    below = ". Daggers: controls." if sheet.turned else ". Below the line: controls."
-    told += [below if sheet.controls and sheet.lines else "."]
+    below = ". Daggers: controls." if turned or daggers else ". Below the line: controls."
+    told += [below if sheet.controls and (sheet.lines or daggers) else "."]
     return told

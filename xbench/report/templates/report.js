@@ -114,15 +114,15 @@
     const columns = [...table.tHead.rows[0].cells];
     const told = (cell) => {
       const row = cell.parentElement;
-      const sample = row.cells[0].querySelector(".sample > div");
-      const parts = [...sample.children].map((part) => part.innerText.trim().replace(/\s+/g, " "));
-      const head = `${columns[cell.cellIndex].innerText.replace(/\s+/g, " ").trim()}, image ${parts[0]}: ${parts[1]}, taken for ${parts[2].replace(/^[✓✗]\s*/, "").replace(/^predicted \w+:\s*/, "")}`;
+      const head = `${columns[cell.cellIndex].dataset.name}, image ${row.dataset.image}: ${row.dataset.label}, taken for ${row.dataset.predicted}`;
       if (cell.dataset.e === "") return head;
       const own = scores[Number(cell.dataset.e)];
       const values = own.values[rows.indexOf(row)];
       return head + ". " + own.names.map((name, place) => `${name} ${values[place] ?? "not defined"}`).join(" · ");
     };
-    const tell = (cell) => {
+    // Who listens hears what the keyboard is on, not every map that the pointer passes.
+    const tell = (cell, aloud) => {
+      readout.setAttribute("aria-live", aloud ? "polite" : "off");
       readout.textContent = told(cell);
       cell.title = readout.textContent;
     };
@@ -131,8 +131,8 @@
       for (const other of all('td[tabindex="0"]', table)) other.tabIndex = -1;
       cell.tabIndex = 0;
     };
-    table.addEventListener("pointerover", (event) => { const cell = cellOf(event); if (cell) tell(cell); });
-    table.addEventListener("focusin", (event) => { const cell = cellOf(event); if (cell) { enter(cell); tell(cell); } });
+    table.addEventListener("pointerover", (event) => { const cell = cellOf(event); if (cell) tell(cell, false); });
+    table.addEventListener("focusin", (event) => { const cell = cellOf(event); if (cell) { enter(cell); tell(cell, true); } });
     table.addEventListener("click", (event) => { const cell = cellOf(event); if (cell) { enter(cell); cell.focus(); } });
     table.addEventListener("keydown", (event) => {
       const cell = cellOf(event);
@@ -153,8 +153,16 @@
         }
       } while (row >= 0 && column > 0);
     });
-    const first = table.querySelector("td[data-e]");
-    if (first) first.tabIndex = 0;
+    const reachable = () => {
+      const now = table.querySelector('td[tabindex="0"]');
+      const hidden = root.classList.contains("hide-controls");
+      if (now && !(hidden && now.classList.contains("control"))) return;
+      const first = table.querySelector(hidden ? "td[data-e]:not(.control)" : "td[data-e]");
+      if (now) now.tabIndex = -1;
+      if (first) first.tabIndex = 0;
+    };
+    updates.push(reachable);
+    reachable();
     const outline = gallery.querySelector("[data-outline]");
     if (outline) outline.addEventListener("click", () => {
       outline.setAttribute("aria-pressed", String(!gallery.classList.toggle("no-outline")));
