@@ -25,14 +25,16 @@ _KEPT_BYTES = 2**18
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A score along a path from an image to its fill.
+    """A value along a path from an image to its fill, or along another path that a metric defines.
 
     Attributes
     ----------
     x
-        [S+1] float64: the true fraction of changed pixels, 0 to 1.
+        [S+1] float64: how far along the path, 0 to 1; of deletion the true fraction of changed pixels, of insertion that of
+        restored ones.
     y
-        [B,S+1] float64: the target's probability.
+        [B,S+1] float64: what the metric measures there: mostly the target's probability, of others a difference, a hit rate
+        or a correlation.
     """
 
     x: Tensor

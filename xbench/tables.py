@@ -91,6 +91,9 @@ class Pivot:
     metrics: list[str]
 
 
+ARROWS = {True: " ↑", False: " ↓", None: ""}
+"""What stands behind a score: to where it is better."""
+
 APART = ("translation", "noise")
 """Families that measure explainers of one kind only: each has a table of its own."""
 
@@ -130,8 +133,7 @@ def pivot(rows: Sequence[Row], primary: str = "") -> Pivot:
         key=lambda name: (worth(first[name]), name) if name in first else ((3, 0.0), name),
     )
     direction = {row.metric: row.higher_is_better for row in rest if row.higher_is_better is not None}
-    arrow = {True: " ↑", False: " ↓", None: ""}
-    header = ["rank", "explainer", *(name + arrow[direction.get(name)] for name in shown), "s/image"]
+    header = ["rank", "explainer", *(name + ARROWS[direction.get(name)] for name in shown), "s/image"]
     body, footnotes = [], []
     for name in names:
         row = first.get(name)

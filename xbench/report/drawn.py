@@ -16,12 +16,11 @@ from xbench.report.latex import drawable
 from xbench.report.prose import plain_prose
 from xbench.report.sheets import Entry, Intervals, Line, Sheet, head
 from xbench.report.tex import caption, number
+from xbench.tables import ARROWS
 
 _WIDE, _LINE = 8.3, 0.17
 _NAME, _TEXT = 44, 140
 """Letters of a name, and of a line as wide as the page."""
-
-_ARROWS = {True: " ↑", False: " ↓", None: ""}
 
 
 def drawn_pdf(
@@ -65,7 +64,7 @@ def _page(sheet: Sheet, first: int, last: int, intervals: Intervals) -> Figure:
     row = len(above) + deep
     for x, (name, higher) in zip(edges, columns, strict=True):
         for level, part in enumerate(reversed(head(name))):
-            write(x, row - level - 0.5, part + _ARROWS[higher] * (level == 0), "right")
+            write(x, row - level - 0.5, part + ARROWS[higher] * (level == 0), "right")
     row += 1
     for line, parts in zip(lines, names, strict=True):
         write(0.02, row, "" if line.rank is None or first else str(line.rank))

@@ -156,6 +156,8 @@ def _hash(text: str) -> str:
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from xbench.report.charts import BOTTOM, HIGH, LEFT, RIGHT, WIDE
+
     made = Environment(
         loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
         autoescape=True,
@@ -164,6 +166,7 @@ def _environment() -> "Environment":
         lstrip_blocks=True,
     )
     made.filters["breakable"] = _breakable
+    made.globals["frame"] = {"wide": WIDE, "high": HIGH, "left": LEFT, "right": RIGHT, "bottom": BOTTOM}
     return made
 
 

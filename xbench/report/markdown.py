@@ -5,13 +5,12 @@ from xbench.report.prose import markdown_prose
 from xbench.report.references import References
 from xbench.report.sheets import Entry, Intervals, Line, Sheet
 from xbench.report.tex import caption, number
-
-_ARROWS = {True: " ↑", False: " ↓", None: ""}
+from xbench.tables import ARROWS
 
 
 def markdown_sheet(sheet: Sheet, references: References, intervals: Intervals = "pm") -> str:
     """Return caption, table and notes; controls are below the explainers and have a dagger."""
-    head = ["", "explainer", *(markdown_text(name) + _ARROWS[higher] for name, higher in sheet.columns)]
+    head = ["", "explainer", *(markdown_text(name) + ARROWS[higher] for name, higher in sheet.columns)]
     rows = [_row(line, "", intervals) for line in sheet.lines]
     rows += [_row(line, " †", intervals) for line in sheet.controls]
     if any(value is not None for value in sheet.chance):

@@ -4,12 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from xbench.leaderboard import Board, Row
-from xbench.tables import Pivot, views
+from xbench.tables import ARROWS, Pivot, views
 
 WIDTH = 100.0
 """Units of a whisker's scale: 0 is the smallest value of a column's intervals, `WIDTH` the largest."""
-
-_PRIMARY_ARROWS = {True: "↑", False: "↓", None: ""}
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ def _column(metric: str, rows: Sequence[Row]) -> Column:
     way = {True: "larger is better", False: "smaller is better", None: "neither side is better"}[better]
     title = "; ".join(part for part in (family, way, version) if part)
     told = "" if chance is None else f"{chance:.3f}"
-    return Column(metric, _PRIMARY_ARROWS[better], family, title, told, descending=better is not False)
+    return Column(metric, ARROWS[better].strip(), family, title, told, descending=better is not False)
 
 
 def _scale(rows: Sequence[Row]) -> tuple[float, float] | None:
