@@ -152,7 +152,7 @@ class Worker:
     def measure(self, unit: Unit) -> Arrays:
         """Return the columns of a unit's one job, made in one pass, without committing them; raises whatever breaks."""
         stage, (job,) = self._stage(unit), unit.jobs
-        return self._score(job, stage, len(unit.ids), ())[0].arrays()
+        return self._score(job, stage, self._pass(unit.shape), ())[0].arrays()
 
     def _give_up(self, key: str, unit: Unit, status: str, reason: str, detail: str = "") -> None:
         self.store.fail(key, status, reason, detail)
