@@ -58,12 +58,19 @@ def anole(root):
         picture(root / "masks" / "test" / "positive" / f"{i}.png", "L")
 
 
-MADE = {"mnist": mnist, "learning": mnist, "chestxray": nih, "food": food, "anole": anole}
+def photos(root):
+    for name in ("ant", "bee", "cow", "dog"):
+        for i in range(20):
+            picture(root / name / f"{i}.png")
+
+
+MADE = {"mnist": mnist, "learning": mnist, "chestxray": nih, "food": food, "anole": anole, "photos": photos}
 # Of a paper's own size a few steps would take minutes on a CPU; published weights would be downloaded.
 SMALLER = {
     "chestxray": ["data.size=64", "model=chestxray/resnet18"],
     "food": ["data.size=64"],
     "anole": ["data.size=64", "model=anole/vgg16"],
+    "photos": ["data.size=64", "model=photos/resnet18"],
 }
 
 
