@@ -13,7 +13,7 @@ from xbench.leaderboard import read_boards
 from xbench.manifest import run_folder
 from xbench.plugins import discover
 from xbench.store import Store, content_key
-from xbench.submit import problems, submit
+from xbench.submit import explainers, problems, submit
 from xbench.tables import markdown
 from xbench.verify import verify
 
@@ -234,3 +234,18 @@ def test_a_record_of_another_shape_is_one_line(tmp_path, name, value):
     path.write_text(json.dumps({**content, "digest": content_key(content)}))
     with pytest.raises(XbenchError, match="is no record"):
         Evidence(path.parent)
+
+
+@pytest.mark.slow
+def test_an_explainer_that_fails_its_kit_is_refused(tmp_path, capsys):
+    go(tmp_path / "run", explainer="fake/torchs_own,controls/random")
+    assert main(["submit", str(tmp_path / "run"), "--to", str(tmp_path / "lb"), "--device", "cpu"]) == 2
+    said = capsys.readouterr()
+    assert "checking fake/torchs_own" in said.out
+    assert "fake/torchs_own fails a check" in said.err
+    assert not (tmp_path / "lb").exists()
+
+
+def test_explainers_that_are_asked_for_conformance_are_those_with_scores_and_no_controls(tmp_path):
+    go(tmp_path / "run", explainer="fake/halved[of=fake/weights],controls/random")
+    assert explainers(tmp_path / "run") == ["fake/halved", "fake/weights"]

@@ -57,6 +57,19 @@ def problems(folder: Path, registry: Registry, doubt: str = "") -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def explainers(folder: Path) -> list[str]:
+    """Return the ids of the explainers of a run that have scores and are no controls; what is wrapped, too."""
+    store, found = Store(folder), dict[str, None]()
+    for key in run_folder(folder)[0]:
+        record = store.read(key)
+        part = record.definition["explainer"]
+        if part and record.status == "ok" and not part["control"]:
+            while part:
+                found[part["id"]] = None
+                part = part.get("of")
+    return list(found)
+
+
 def _private(part: Json, reported: bool) -> bool:
     """Return whether a component rests on a file that only the submitter has; maps may, where the row says so."""
     if str(part["id"]).startswith("python:") or ("of" in part and _private(part["of"], reported)):

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,8 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "submit",
         help="promote a run to accepted records of a leaderboard",
         description="Verify a run and write its records into a leaderboard's folder. Refused, with the reason: editable or "
-        "uncommitted code, an explainer without a source, cells that failed, a run that is not verified.",
+        "uncommitted code, an explainer without a source or that fails a check of the conformance kit, failed cells, a run "
+        "that is not verified.",
     )
     parser.add_argument("folder", type=Path, metavar="DIR", help="a run's folder")
     parser.add_argument("--to", type=Path, default=Path("leaderboard"), metavar="DIR", help="default leaderboard")
@@ -56,11 +58,13 @@ def submit(arguments: argparse.Namespace) -> int:
     from xbench.cli.tables import say
     from xbench.errors import XbenchError
     from xbench.plugins import discover
-    from xbench.submit import problems
+    from xbench.submit import explainers, problems
     from xbench.submit import submit as accept
 
     registry = discover()
     if found := problems(arguments.folder, registry, arguments.doubt):  # before anything is computed
+        raise XbenchError(f"{arguments.folder} cannot be accepted", *found)
+    if found := _unlawful(explainers(arguments.folder)):
         raise XbenchError(f"{arguments.folder} cannot be accepted", *found)
     # Of every record, and nobody chooses of which samples.
     verdict = _verified(arguments.folder, arguments.device, cells=sys.maxsize, samples=1, seed=None)
@@ -69,6 +73,28 @@ def submit(arguments: argparse.Namespace) -> int:
         say("replaced {}", path)
     say("{} files in {}; xbench leaderboard {} --write makes its tables", len(done.written), arguments.to, arguments.to)
     return 0
+
+
+def _unlawful(ids: Sequence[str]) -> list[str]:
+    """Return a line for every check of the conformance kit that an explainer fails."""
+    import torch
+
+    from xbench.cli.tables import say
+    from xbench.testing import conformance, subjects
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the kit's tensors are small
+    found = []
+    for name in ids:
+        say("checking {}", name)
+        for subject in subjects([name]):
+            found += [
+                f"{name} fails a check, {outcome.check.name!r}: {outcome.message} (xbench check {name})"
+                for outcome in conformance(subject)
+                if outcome.status == "failed"
+            ]
+    torch.set_num_threads(threads)
+    return found
 
 
 def _verified(place: Path, device: str, cells: int, samples: int, seed: int | None) -> "Verdict":

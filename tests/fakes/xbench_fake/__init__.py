@@ -27,7 +27,13 @@ def xbench_explainers():
         ExplainerSpec(name="weights", version=1, factory="xbench_fake.explainers:weights", citation="Gauss 1809"),
         ExplainerSpec(name="noise", version=1, factory="xbench_fake.explainers:noise", stochastic=True),
         ExplainerSpec(name="nowhere", version=1, factory="xbench_fake.explainers:nowhere"),
-        ExplainerSpec(name="torchs_own", version=1, factory="xbench_fake.explainers:torchs_own", stochastic=True),
+        ExplainerSpec(
+            name="torchs_own",
+            version=1,
+            factory="xbench_fake.explainers:torchs_own",
+            stochastic=True,
+            citation="Poisson 1837",
+        ),
         ExplainerSpec(
             name="background", version=1, factory="xbench_fake.explainers:background", polarity="non_contributing"
         ),
