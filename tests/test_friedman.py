@@ -14,6 +14,7 @@ from xbench.cli import main
 from xbench.errors import XbenchError
 from xbench.friedman import Ranking, _ranking, alike, critical_difference, friedman, letters, quantile, ranks
 from xbench.leaderboard import Measured, Row
+from xbench.manifest import run_folder
 from xbench.report.critical import bars_of, critical_figure, draw_critical, names_of
 from xbench.stats import Bootstrap
 from xbench.store import Store
@@ -145,7 +146,7 @@ def run(fakes, folder):
 def scores(folder, name):
     """A score's values [seeds, n] of each explainer, and the samples' groups, as the records hold them."""
     store, values = Store(folder), {}
-    for key in api.run_folder(folder)[0]:
+    for key in run_folder(folder)[0]:
         record = store.read(key)
         if record.definition["explainer"]:
             values.setdefault(record.definition["explainer"]["text"], []).append(record.arrays[f"score/{name}"])
@@ -184,7 +185,7 @@ def test_the_primary_score_ranks_and_a_wrong_name_is_one_line(run, folder):
         ranks([Store(folder)], "deletoin")
     with pytest.raises(XbenchError, match="'accuracy' orders no explainers here"):
         ranks([Store(folder)], "accuracy")
-    cells = {key: Store(folder).read(key).definition["explainer"] for key in api.run_folder(folder)[0]}
+    cells = {key: Store(folder).read(key).definition["explainer"] for key in run_folder(folder)[0]}
     two = [key for key, explainer in cells.items() if explainer and "controls/" in explainer["text"]]
     with pytest.raises(
         XbenchError, match=r"no ranks for blobs.+2 explainers have values of 'deletion' .+; a ranking needs 3"

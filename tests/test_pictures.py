@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from xbench import api
+from xbench.manifest import run_folder
 from xbench.report import draw_pictures
 from xbench.report.confusion import Confusion, confusions, write_confusions
 from xbench.report.contact_sheet import _chosen
@@ -22,7 +23,7 @@ def ran(out, **settings):
     settings = {"executor": "inline", "device": "cpu", "out": out, **settings}
     api.run("blobs", **settings)
     store = Store(out)
-    return read_results(store, api.run_folder(out)[0]), store
+    return read_results(store, run_folder(out)[0]), store
 
 
 def test_every_picture_of_a_run_opens_and_the_same_run_draws_the_same_bytes(tmp_path):

@@ -16,7 +16,6 @@ from xbench.config import RunConfig, make_config
 from xbench.errors import XbenchError
 from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
 from xbench.fit_tasks import FitTask
-from xbench.manifest import run_folder as run_folder
 from xbench.origin import origins, settings
 from xbench.plan import Cell, Executor, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover

@@ -3,10 +3,9 @@
 import json
 import re
 from pathlib import Path
-from typing import TypeGuard
 
 from xbench.errors import XbenchError
-from xbench.store import Json
+from xbench.store import Json, are_texts
 
 
 def run_folder(folder: Path) -> tuple[list[str], str, Json]:
@@ -21,12 +20,8 @@ def run_folder(folder: Path) -> tuple[list[str], str, Json]:
         raise XbenchError(f"{folder} holds no run: {path} cannot be read ({' '.join(str(error).split())})") from error
     cells = manifest.get("cells") if isinstance(manifest, dict) else None
     settings = manifest.get("settings") if isinstance(manifest, dict) else None
-    if not _texts(cells) or not all(re.fullmatch("[0-9a-f]{64}", key) for key in cells):
+    if not are_texts(cells) or not all(re.fullmatch("[0-9a-f]{64}", key) for key in cells):
         raise XbenchError(f"{folder} holds no run: {path} does not name its cells")
-    if "primary" not in manifest or not (settings is None or _texts(settings)):
+    if "primary" not in manifest or not (settings is None or are_texts(settings)):
         raise XbenchError(f"{folder} holds no run: {path} is damaged (primary or settings)")
     return cells, str(manifest["primary"]), manifest
-
-
-def _texts(value: object) -> TypeGuard[list[str]]:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)

@@ -313,7 +313,7 @@ class Store:
                 continue
             table = self.root / "samples" / f"{definition['samples']}.json"
             ids = (_read_json(table) or {}).get("ids")
-            if not _texts(ids) or samples_digest(definition["data"]["digest"], ids) != definition["samples"]:
+            if not are_texts(ids) or samples_digest(definition["data"]["digest"], ids) != definition["samples"]:
                 found.append(table)
             self.read(key)
             heads = {path.stem for path in folder.glob("[0-9]" * 5 + ".json")}
@@ -410,7 +410,8 @@ def is_column(name: str) -> bool:
     return not name.startswith(("curve/", "gallery/"))
 
 
-def _texts(value: object) -> TypeGuard[list[str]]:
+def are_texts(value: object) -> TypeGuard[list[str]]:
+    """Return whether a value that was read is a list of texts."""
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 

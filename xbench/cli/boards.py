@@ -43,9 +43,9 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def leaderboard(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench leaderboard``."""
-    from xbench.api import run_folder
     from xbench.cli.tables import print_boards, refuse_damaged
     from xbench.leaderboard import read_boards
+    from xbench.manifest import run_folder
     from xbench.store import Store
     from xbench.tables import write_tables
 

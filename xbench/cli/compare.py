@@ -34,9 +34,9 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def compare(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench compare``."""
-    from xbench.api import run_folder
     from xbench.cli.tables import refuse_damaged, say
     from xbench.comparison import compare as compared
+    from xbench.manifest import run_folder
     from xbench.refs import split_outside_brackets
     from xbench.store import Store
 
@@ -56,8 +56,8 @@ def compare(arguments: argparse.Namespace) -> int:
 
 def trust(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench trust``."""
-    from xbench.api import run_folder
     from xbench.cli.tables import refuse_damaged, say, simple_table
+    from xbench.manifest import run_folder
     from xbench.store import Store
     from xbench.trust import trust as trusted
 

@@ -29,10 +29,10 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def ranks(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench ranks``."""
-    from xbench.api import run_folder
     from xbench.cli.tables import refuse_damaged, say, simple_table
     from xbench.friedman import letters
     from xbench.friedman import ranks as ranked
+    from xbench.manifest import run_folder
     from xbench.refs import split_outside_brackets
     from xbench.store import Store
 

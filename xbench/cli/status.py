@@ -13,8 +13,8 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry out the verb; exit code 0 where everything is done, 1 otherwise."""
-    from xbench.api import run_folder
     from xbench.cli.tables import simple_table
+    from xbench.manifest import run_folder
     from xbench.store import Store
 
     keys, _, manifest = run_folder(arguments.folder)
