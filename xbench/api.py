@@ -11,13 +11,14 @@ from importlib.metadata import PackageNotFoundError, version
 import xbench
 from xbench.alone import alone
 from xbench.bibliography import component_facts
+from xbench.cells import Cell
 from xbench.components import import_attr
 from xbench.config import RunConfig, make_config
 from xbench.errors import XbenchError
 from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.origin import origins, settings
-from xbench.plan import Cell, Executor, Plan, make_plan, units, write_plan
+from xbench.plan import Executor, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
 from xbench.report.html import write_report
 from xbench.results import Outcome, Run

@@ -1,62 +1,21 @@
 """RunConfig -> cells -> units; keys are content hashes. Pure, deterministic, without torch."""
 
-import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from xbench.components import Component, explainer_unmet, metric_unmet, score_facts
+from xbench.cells import Cell, CellPlanner
+from xbench.components import Component
 from xbench.config import RunConfig
-from xbench.data import Index, Selection, select
+from xbench.data import Index, select
 from xbench.errors import XbenchError, did_you_mean
 from xbench.events import Event
-from xbench.fit_tasks import CONTENT_SCHEMA, ORACLE_SEED, FitPlanner, FitTask, open_dataset
-from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec
-from xbench.store import Json, Store, content_key, slice_size
+from xbench.fit_tasks import FitPlanner, FitTask, open_dataset
+from xbench.store import Json, Store, slice_size
 
 MODEL_LEVEL_LIMIT = 10_000
 """The most test samples on which a classifier itself (accuracy, AUROC) is measured, whatever the run's ``limit``."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One explainer (or the classifier alone) on one model, data set and seed.
-
-    Attributes
-    ----------
-    key, definition
-        Content key, and what it is the hash of.
-    metrics
-        Those that apply.
-    missing
-        Score name -> why it cannot be measured here.
-    unsupported
-        Why the whole cell cannot be computed, or an empty string.
-    """
-
-    key: str
-    definition: Json
-    model: Component
-    model_fit: str | None
-    explainer: Component | None
-    explainer_fit: str | None
-    oracle_fit: str | None
-    seed: int
-    metrics: tuple[Component, ...]
-    selection: Selection
-    missing: dict[str, str] = field(default_factory=dict)
-    unsupported: str = ""
-
-    @property
-    def n_slices(self) -> int:
-        """How many slices the cell is committed in."""
-        return -(-len(self.selection.ids) // slice_size(len(self.selection.ids)))
-
-    @property
-    def label(self) -> str:
-        """What progress calls it."""
-        return f"{self.explainer.text if self.explainer else 'classifier'} on {self.model.text} (seed {self.seed})"
 
 
 @dataclass(frozen=True)
@@ -128,14 +87,13 @@ def make_plan(config: RunConfig) -> Plan:
         raise XbenchError(f"the test split of {config.data.text} is empty")
     _check_target(config.target, test)
     chosen, everything = select(test, config.limit), select(test, MODEL_LEVEL_LIMIT)
-    data_spec = config.data.spec
-    assert isinstance(data_spec, DatasetSpec)
     fits = FitPlanner(config, dataset, test)
+    planner = CellPlanner(fits)
     cells: dict[str, Cell] = {}
     for model in config.models:
         for seed in config.seeds:
             for explainer in (None, *config.explainers):
-                cell = _cell(fits, model, explainer, seed, everything if explainer is None else chosen)
+                cell = planner.cell(model, explainer, seed, everything if explainer is None else chosen)
                 if cell.metrics or cell.unsupported:
                     cells[cell.key] = cell
     if not cells:
@@ -197,91 +155,6 @@ def write_plan(plan: Plan, store: Store) -> None:
         store.write_samples(selection.digest, table)
         if cell.unsupported:
             store.fail(cell.key, "unsupported", cell.unsupported)
-
-
-def _cell(fits: FitPlanner, model: Component, explainer: Component | None, seed: int, selection: Selection) -> Cell:
-    config, test = fits.config, fits.test
-    level = "explainer" if explainer else "model"
-    data_spec, model_spec = config.data.spec, model.network.spec
-    assert isinstance(data_spec, DatasetSpec)
-    assert isinstance(model_spec, ModelSpec)
-    gives: tuple[str, ...] = ()
-    unsupported: str = _refused(model, config.data)
-    control: bool | str = False
-    if explainer:
-        assert isinstance(explainer.spec, ExplainerSpec)
-        gives, control = explainer.spec.gives, explainer.spec.control
-        unsupported = unsupported or explainer_unmet(explainer, model_spec, data_spec, len(test.classes))
-        if stored := explainer.innermost.stored:
-            unsupported = unsupported or stored.unmet(
-                test.digest, model.text, seed, config.target, test.shape[1:], selection.ids
-            )
-    metrics: list[Component] = []
-    missing: dict[str, str] = {}
-    for metric in config.metrics:
-        assert isinstance(metric.spec, MetricSpec)
-        if metric.spec.level != level:
-            continue
-        reason = metric_unmet(metric.spec, model_spec, data_spec, gives, len(test.classes))
-        if (source := metric.params.get("from")) and source not in test.classes:
-            reason = f"the data set has no class {source!r}; it has {', '.join(test.classes)}"
-        if reason:
-            missing |= {name: reason for name, _ in metric.scores()}
-        else:
-            metrics.append(metric)
-    if explainer and not metrics and not unsupported:
-        unsupported = "no metric of the run applies to it: " + (
-            "; ".join(dict.fromkeys(missing.values())) or "none is chosen"
-        )
-    model_fit = explainer_fit = oracle_fit = None
-    if not unsupported:
-        model_fit = fits.classifier(model, seed)
-        if explainer and getattr(explainer.spec, "fit", None):
-            explainer_fit = fits.explainer(explainer, seed, model, model_fit)
-        if any("oracle" in getattr(metric.spec, "uses", ()) for metric in metrics):
-            oracle_fit = fits.classifier(model.trained, seed + ORACLE_SEED)
-    definition: Json = {
-        "schema": CONTENT_SCHEMA,
-        "suite": config.suite,
-        "suite_version": config.suite_version,
-        "protocol": config.protocol,
-        "data": {**config.data.definition(), "digest": test.digest, "text": config.data.text},
-        "classes": list(test.classes),
-        "samples": selection.digest,
-        "n": len(selection.ids),
-        "target": config.target if explainer else None,
-        "model": {**model.definition(), "text": model.text},
-        "model_fit": model_fit,
-        "series": model.series_text,
-        "explainer": {**explainer.definition(), "text": explainer.shown, "control": control} if explainer else None,
-        "explainer_fit": explainer_fit,
-        "oracle_fit": oracle_fit,
-        "seed": seed,
-        "metrics": [{**metric.definition(), "scores": score_facts(metric)} for metric in metrics],
-        "missing": missing,
-    }
-    return Cell(
-        key=content_key(definition),
-        definition=definition,
-        model=model,
-        model_fit=model_fit,
-        explainer=explainer,
-        explainer_fit=explainer_fit,
-        oracle_fit=oracle_fit,
-        seed=seed,
-        metrics=tuple(metrics),
-        selection=selection,
-        missing=missing,
-        unsupported=unsupported,
-    )
-
-
-def _refused(model: Component, data: Component) -> str:
-    spec = model.network.spec
-    assert isinstance(spec, ModelSpec)
-    if any(fnmatch.fnmatchcase(data.spec.id, pattern) for pattern in spec.datasets):
-        return ""
-    return f"{spec.id} is for {', '.join(spec.datasets)}, not for {data.spec.id}"
 
 
 def _check_stored(cells: Iterable[Cell]) -> None:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xbench.cells import Cell
 from xbench.comparison import Comparison, compare
 from xbench.curves import curve_frame
 from xbench.export import score_frame
 from xbench.leaderboard import Board, Row, read_boards, worth
 from xbench.manifest import run_folder
-from xbench.plan import Cell
 from xbench.store import Store, gallery_key
 from xbench.tables import Pivot, views
 

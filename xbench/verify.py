@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xbench.cells import Cell
 from xbench.config import make_config
 from xbench.errors import Unsupported, XbenchError
 from xbench.events import WorkOptions
 from xbench.evidence import Changed, Evidence, suites
 from xbench.fits import load_fit
 from xbench.manifest import run_folder
-from xbench.plan import Cell, Plan, make_plan, unit
+from xbench.plan import Plan, make_plan, unit
 from xbench.plugins import Registry
 from xbench.store import Json, Record, Store, is_column, slice_size
 
