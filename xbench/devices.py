@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from xbench.errors import XbenchError
+from xbench.memory import out_of_memory
 
 T = TypeVar("T")
 
@@ -52,14 +53,14 @@ def halving(
 
     Raises
     ------
-    torch.OutOfMemoryError
-        A single image is too much.
+    Exception
+        That of the last attempt: a single image is too much, or something else is wrong.
     """
     while True:
         try:
             return attempt(size)
-        except torch.OutOfMemoryError:
-            if size == 1:
+        except Exception as error:
+            if size == 1 or not out_of_memory(error):
                 raise
         size //= 2
         gc.collect()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from xbench.errors import Unsupported, did_you_mean
+from xbench.memory import out_of_memory
 
 _NOT_FEATURES = (
     nn.AvgPool2d,
@@ -162,9 +163,9 @@ class Model:
         if self._channels_last and (image.device.type == "cpu" or torch.is_autocast_enabled("cuda")):
             try:
                 return self.module(_channels_innermost(image))
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError:
+            except RuntimeError as error:
+                if out_of_memory(error):
+                    raise
                 # A net that lays its tensors out itself, by `view` or its own operations; any other error comes again.
                 out = self.module(image)
                 self._channels_last = False

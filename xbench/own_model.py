@@ -16,6 +16,7 @@ from xbench.components import Component, explainer_unmet, resolve
 from xbench.data import Floats, Samples
 from xbench.devices import halving
 from xbench.errors import Unsupported, XbenchError
+from xbench.memory import out_of_memory
 from xbench.models import Model
 from xbench.plugins import discover
 from xbench.scoring import ask, build_explainer
@@ -347,8 +348,8 @@ def _passed(model: Model, through: Any, pixels: Floats) -> Tensor:
     try:
         with torch.no_grad():
             return through(torch.from_numpy(pixels).to(model.device))
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError, TypeError) as error:
+        if out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())
         raise XbenchError(f"the network does not take images of shape {list(pixels.shape)}: {reason}") from error
