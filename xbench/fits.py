@@ -1,8 +1,8 @@
 """Fitted artifacts: fit key -> cached weights; one process trains, the others wait; a killed training resumes by epoch."""
 
 import hashlib
+import io
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -129,9 +129,9 @@ class FitContext:
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
         """Store tensors, numbers and strings from which `resume` goes on; replaces the last one atomically."""
-        temporary = self.folder / f"checkpoint.{os.getpid()}.tmp"
-        torch.save(dict(state), temporary)
-        os.replace(temporary, self.folder / "checkpoint.pt")
+        content = io.BytesIO()
+        torch.save(dict(state), content)
+        write_atomic(self.folder / "checkpoint.pt", content.getvalue())
 
     def keep(self, epoch: int, state: Mapping[str, Tensor]) -> None:
         """Store the weights after an epoch (1, 2, ...), where the component keeps them."""

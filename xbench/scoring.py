@@ -15,11 +15,15 @@ from xbench.components import Component, factory_of, import_attr
 from xbench.data import Floats
 from xbench.devices import halving
 from xbench.errors import Unsupported
+from xbench.memory import out_of_memory
 from xbench.metrics.cost import Meter
 from xbench.models import Model
 from xbench.scene import Backdrop, Scene
 from xbench.seeds import stable_int
 from xbench.tensors import Batch
+
+_LONGEST = 2000
+"""Characters of an error that are told: a message may hold a whole array."""
 
 
 @dataclass
@@ -87,13 +91,13 @@ def score(
         for component, metric in made:
             try:
                 columns.add_scores(component, metric(scene), scene)
-            except torch.OutOfMemoryError:
-                raise
             except Unsupported as error:
                 why = one_line(error, name=False)
                 columns.add_nothing(component, scene, why)
                 note(f"{component.text} has no value: {why}")
             except Exception as error:
+                if out_of_memory(error):
+                    raise
                 raise RuntimeError(f"metric {component.text}: {one_line(error)}") from error
     columns.check()
     compare(stage.untouched, stage.model.module)
@@ -159,4 +163,5 @@ def mean_colour(image: Floats) -> list[float]:
 def one_line(error: BaseException, name: bool = True) -> str:
     """Return an error as one line, its type in front."""
     text = " ".join(str(error).split()) or "no message"
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} [...]"
     return f"{type(error).__name__}: {text}" if name else text

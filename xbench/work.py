@@ -1,5 +1,6 @@
 """The only loop model -> batch -> explainer -> check -> metrics -> commit; and the trainings it rests on."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -22,6 +23,7 @@ from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fit_tasks import FitTask, open_dataset
 from xbench.fits import Fit, FitContext, Recipe, load_fit, obtain_fit
+from xbench.memory import out_of_memory
 from xbench.metrics.cost import Meter
 from xbench.models import Model
 from xbench.plan import Job, Unit
@@ -82,8 +84,10 @@ class Worker:
                 lambda folder: self._train(task, folder),
                 lambda: self.emit(Note(f"{task.label}: another process is training it; waiting for its weights")),
             )
+        except CannotWrite:
+            raise
         except Exception as error:
-            write_atomic(fit_folder(task.key) / "failure.txt", traceback.format_exc().encode())
+            write_atomic(fit_folder(task.key) / "failure.txt", _trace().encode())
             self.emit(FitDone(task.key, time.monotonic() - start, one_line(error)))
         else:
             self.emit(FitDone(task.key, time.monotonic() - start))
@@ -118,7 +122,7 @@ class Worker:
         except Exception as error:
             for job in unit.jobs:
                 reason = f"before any explainer ran: {one_line(error)}"
-                self._give_up(job.key, unit, "error", reason, traceback.format_exc())
+                self._give_up(job.key, unit, "oom" if out_of_memory(error) else "error", reason, _trace())
             return
         for job in unit.jobs:
             self.emit(JobStarted(job.key, unit.part))
@@ -133,13 +137,14 @@ class Worker:
                 status, reason = "invalid_map", one_line(error, name=False)
             except ModelTouched as error:
                 status, reason = "error", one_line(error, name=False)
-            except torch.OutOfMemoryError:
-                status, reason = "oom", f"out of memory with one image a pass on {self.device}"
             except CannotWrite:
                 raise  # no cell's fault, and nothing more could be kept
             except Exception as error:
-                status, reason, detail = "error", one_line(error), traceback.format_exc()
-                print(detail, file=sys.stderr)  # the worker's log
+                status, reason, detail = "error", one_line(error), _trace()
+                if out_of_memory(error):
+                    status, reason = "oom", f"out of memory with one image a pass on {self.device}"
+                with contextlib.suppress(OSError, ValueError):  # a full disk, or a plugin that closed it
+                    print(detail, file=sys.stderr)  # the worker's log
             if status == "ok":
                 self.emit(JobDone(job.key, unit.part, len(unit.ids), network_seconds=spent))
                 continue
@@ -305,6 +310,12 @@ def recipe_of(component: Component) -> Recipe:
     fit: Recipe = import_attr(spec.fit)
     wrapped = recipe_of(of) if of and isinstance(spec, ModelSpec) else None
     return lambda context: fit(dataclasses.replace(context, params=component.params, wrapped_fit=wrapped))
+
+
+def _trace(size: int = 10_000) -> str:
+    """Return the traceback of the error at hand; of one whose message is huge, the beginning and the end."""
+    text = traceback.format_exc()
+    return text if len(text) <= 2 * size else f"{text[:size]}\n[...]\n{text[-size:]}"
 
 
 def _targets(policy: str, batch: Batch, logits: Tensor, classes: tuple[str, ...]) -> Tensor:
