@@ -35,6 +35,7 @@ CAUGHT = {
     "defects/keeps_what_is_overwritten": "bears operations in place",
     "defects/asks_the_module": "explains a net of one logit",
     "defects/explains_again_in_company": "costs no more in company",
+    "defects/costs_twice": "keeps to its cost",
     "defects/uncited": "declares what is true of it",
     "defects/unknown_known": "declares what is true of it",
     "defects/falsely_positive": "keeps its polarity",

@@ -3,7 +3,7 @@
 import inspect
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,6 +16,8 @@ from xbench.errors import did_you_mean
 from xbench.specs import NAME, DatasetSpec, ExecutorSpec, ExplainerSpec, MetricSpec, ModelSpec, Spec
 
 GROUP = "xbench"
+PASSES = ("forwards", "backwards")
+"""What an explainer's ``cost`` is counted in."""
 _HOOKS: dict[str, type[Spec]] = {
     "xbench_explainers": ExplainerSpec,
     "xbench_models": ModelSpec,
@@ -203,6 +205,18 @@ def _fault(spec: Spec) -> str:
         return f"{who} has meanings of {', '.join(unknown)}; its parameters are {known}"
     if unknown := [name for name in spec.quick if name not in spec.params]:
         return f"{who} has quick values of {', '.join(unknown)}; its parameters are {known}"
+    if isinstance(spec, ExplainerSpec) and (fault := _cost_fault(spec.cost)):
+        return f"cost {spec.cost!r} of {who} {fault}"
     if isinstance(spec, MetricSpec) and (unknown := [name for name in spec.sensitive_to if name not in spec.params]):
         return f"{who} is sensitive_to {', '.join(unknown)}; its parameters are {known}"
     return ""
+
+
+def _cost_fault(cost: object) -> str:
+    if isinstance(cost, str):
+        return "" if re.fullmatch(r"[\w.]+:[\w.]+", cost) else "must be a mapping, or 'module:attr' of a function"
+    words = " and ".join(PASSES)
+    if not isinstance(cost, Mapping) or set(cost) - set(PASSES):
+        return f"must be a mapping of {words} to numbers"
+    numbers = [value for value in cost.values() if isinstance(value, (int, float)) and value >= 0]
+    return "" if len(numbers) == len(cost) else f"must give {words} as numbers from 0 on"

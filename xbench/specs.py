@@ -76,7 +76,10 @@ class ExplainerSpec(Spec):
     one that knows the answer, 1 on it. ``stored``: the maps were made elsewhere and lie in the folder that the parameter
     ``maps`` names (`xbench.stored_maps`); its content is part of every key, its path is not, and metrics that ask about other
     images or networks have no answer. ``adapter``: ``"module:attr"`` of what makes a factory of this kind out of the plain
-    function that ``factory`` names (`xbench.user_code`).
+    function that ``factory`` names (`xbench.user_code`). ``cost`` is the most that a map takes, in passes of its image through
+    the network: ``{"forwards": 50, "backwards": 50}``, where a word left out sets no limit; or, where parameters or the image
+    decide, ``"module:attr"`` of a function ``(shape, classes, **params)`` that returns such a mapping: shape (C, H, W), and
+    the number of classes. A wrapper's comes on top of what it wraps (`xbench.costs`).
     """
 
     kind: ClassVar[str] = "explainer"
@@ -90,6 +93,7 @@ class ExplainerSpec(Spec):
     fit: str | None = None
     stored: bool = False
     adapter: str | None = None
+    cost: Mapping[str, float] | str = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             meanings=_MEANINGS,
             polarity="positive",
             needs=("gradients", "conv_layer"),
+            cost={"forwards": 1, "backwards": 1},
             summary="feature maps of a layer weighted by their mean gradient",
             citation=(
                 "Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM. ICCV 2017; logits against probabilities: "
@@ -41,6 +42,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             },
             polarity="positive",
             needs=("gradients", "conv_layer"),
+            cost={"forwards": 1, "backwards": 1},
             summary="Grad-CAM++: feature maps weighted by their positive gradients, the less the more they hold",
             citation="Chattopadhyay, Sarkar, Howlader, Balasubramanian: Grad-CAM++. WACV 2018",
             cites=("chattopadhay2018gradcampp",),
@@ -54,6 +56,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             meanings=_MEANINGS,
             polarity="positive",
             needs=("gradients", "conv_layer"),
+            cost={"forwards": 1, "backwards": 1},
             summary="feature maps of a layer weighted place by place by their positive gradient",
             citation="Jiang, Zhang, Hou, Cheng, Wei: LayerCAM. IEEE Transactions on Image Processing 30, 2021",
             cites=("jiang2021layercam",),
@@ -70,6 +73,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             },
             polarity="positive",
             needs=("conv_layer",),
+            cost={"backwards": 0},  # a forward for each feature map of the layer
             summary="feature maps weighted by the score of the image seen through each of them",
             citation="Wang, Wang, Du, Yang, Zhang, Ding, Mardziel, Hu: Score-CAM. CVPR workshops 2020",
             cites=("wang2020scorecam",),
@@ -83,6 +87,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             meanings=_MEANINGS,
             polarity="positive",
             needs=("gradients", "conv_layer"),
+            cost={"forwards": 2, "backwards": 2},
             summary="guided backpropagation times Grad-CAM",
             citation="Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra: Grad-CAM. ICCV 2017",
             cites=("selvaraju2017gradcam",),

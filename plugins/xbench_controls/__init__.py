@@ -16,6 +16,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             version=2,
             factory=f"xbench_controls.controls:{name}",
             summary=summary,
+            cost={"forwards": 0, "backwards": 0},
             **{"control": True, **other},
         )
 

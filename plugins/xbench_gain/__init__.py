@@ -75,6 +75,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             meanings={name: _MEANINGS[name] for name in ("sigma", "omega", "layer")},
             polarity="positive",
             needs=("gradients", "conv_layer"),
+            cost={"forwards": 1, "backwards": 1},
             summary="the map that GAIN trains, which is Grad-CAM's; on contact sheets what its soft mask cuts out",
             citation=_PAPER,
             cites=("li2018tell",),

@@ -37,6 +37,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             polarity="non_contributing",
             needs=("gradients",),
             stochastic=True,
+            cost="xbench_noise.costs:noncontributing",
             summary="the noise level that each pixel bears before the outputs move; high = does not contribute",
             citation="Ikeno, Hara, Washio: Highlighting non-contributing pixels for visual explanation of CNNs. JSAI 2018",
             cites=("ikeno2018highlighting",),

@@ -19,6 +19,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             },
             polarity="positive",
             needs=("gradients",),
+            cost={"forwards": 1, "backwards": 1},
             summary="the logit handed back layer by layer to what raised it; nothing is lost to biases",
             citation=(
                 "Montavon, Lapuschkin, Binder, Samek, Müller: Explaining nonlinear classification decisions with deep Taylor "
@@ -38,6 +39,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
                 "eps": "stabiliser of the epsilon rule, as a share of the RMS of a layer's outputs; 0 or more",
             },
             needs=("gradients",),
+            cost={"forwards": 1, "backwards": 1},
             summary="the logit handed back layer by layer, with its sign",
             citation=(
                 "Bach, Binder, Montavon, Klauschen, Müller, Samek: On pixel-wise explanations for non-linear classifier "

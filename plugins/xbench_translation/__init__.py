@@ -48,6 +48,7 @@ def xbench_explainers() -> list[ExplainerSpec]:
             gives=("attribution", "counterfactual"),
             polarity="positive",
             needs=("two_classes", "conv_layer"),
+            cost={"forwards": 0, "backwards": 0},  # its own networks make the map
             summary="attention map and translated image of an attention-guided CycleGAN between the two classes",
             citation=(
                 "Tsutsui: A study on explainability of convolutional neural networks using generative adversarial networks; "

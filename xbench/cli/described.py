@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 
 from xbench.cli.examples import Settings, data_of, listed, settings_of, suites_with
+from xbench.components import Component
 from xbench.config import read_yaml
-from xbench.plugins import Plugin, Registry
+from xbench.costs import declared_cost
+from xbench.errors import XbenchError
+from xbench.plugins import PASSES, Plugin, Registry
 from xbench.refs import matching
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Spec
 
@@ -62,6 +65,7 @@ def facts(registry: Registry, spec: Spec) -> Facts:
         ("source", spec.citation),
         ("BibTeX keys", ", ".join(spec.cites)),
     ]
+    found += [("known to fail", f"{name}: {reason}") for name, reason in spec.known_failures.items()]
     fit = getattr(spec, "fit", None)
     found += [("version", str(spec.version)), ("from", _home(registry.plugins, spec)), ("code", spec.factory)]
     return [(label, text) for label, text in [*found, ("training code", fit or "")] if text]
@@ -134,6 +138,7 @@ def _own(spec: Spec) -> Facts:
             ("stochastic", "yes: its noise comes from the seed and the sample" if spec.stochastic else "no"),
             ("control", _CONTROL[spec.control]),
             ("trained", trained),
+            ("cost", _cost(spec)),
             ("wraps", "another explainer, named by of" if spec.wraps else ""),
             ("stored", "its maps were made elsewhere and are read from a folder" if spec.stored else ""),
         ]
@@ -169,6 +174,26 @@ def _own(spec: Spec) -> Facts:
             ("uses", ", ".join(uses.get(each, each) for each in spec.uses)),
         ]
     return []
+
+
+def _cost(spec: ExplainerSpec) -> str:
+    """Return the passes that a map takes at most, by the defaults; of what or how many it hangs on, if it does."""
+    usual, small = ((3, 224, 224), 10), ((3, 32, 32), 2)
+    try:
+        most, other = (declared_cost(Component(spec, dict(spec.params)), *size) for size in (usual, small))
+    except XbenchError as error:
+        return str(error)
+    if not most:
+        return ""
+    some = [f"{most[name]:,} {name.removesuffix('s')}" for name in PASSES if most.get(name)]
+    said = [f"at most {' and '.join(some)} pass{'es' * (set(most.values()) != {1})} an image"] if some else []
+    said += [f"{name.removesuffix('s')} passes, as many as the network makes it" for name in PASSES if name not in most]
+    text = "; ".join(said) or "no pass through the network"
+    if most != other:
+        text += ", of 3 x 224 x 224 and ten classes"
+    if isinstance(spec.cost, str):
+        text += ", with its parameters as below"
+    return text + ", beside what the other one takes" * spec.wraps
 
 
 def _needs(needs: Sequence[str]) -> str:

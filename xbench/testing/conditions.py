@@ -1,16 +1,20 @@
 """Under which conditions an explainer must work all the same: another device, blank images, company."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 
+from xbench.costs import declared_cost
+from xbench.errors import XbenchError
+from xbench.plugins import PASSES
 from xbench.scoring import ask
 from xbench.tensors import Batch
 from xbench.testing.common import must_agree
 from xbench.testing.elsewhere import Elsewhere
 from xbench.testing.law import Check, Failed, NotApplicable
-from xbench.testing.subjects import ExplainerSubject
+from xbench.testing.subjects import Asked, ExplainerSubject
 
 
 def devices(subject: ExplainerSubject) -> None:
@@ -54,13 +58,35 @@ def cost(subject: ExplainerSubject) -> None:
         raise Failed(f"six images together take {together} passes through the network, one by one {alone}")
 
 
+def budget(subject: ExplainerSubject) -> None:
+    """Count the passes of single images, of two sizes, against what is declared."""
+    if not subject.spec.cost:
+        raise NotApplicable("it declares no cost")
+    wide = replace(subject.setting, width=24)
+    for setting in (subject.setting, wide):
+        try:
+            most = declared_cost(subject.component, setting.shape, setting.classes)
+        except XbenchError as error:
+            raise Failed(str(error)) from error
+        asked, whole = subject.asked(setting), setting.batch()
+        for place, name in enumerate(whole.sample_id):
+            taken = _counted(asked, [whole.take(slice(place, place + 1))])
+            for passes in (word for word in PASSES if taken[word] > most.get(word, math.inf)):
+                raise Failed(
+                    f"sample {name!r} takes {taken[passes]:,} {passes}; cost declares {most[passes]:,} at most"
+                )
+
+
 def _passes(subject: ExplainerSubject, batches: list[Batch]) -> int:
-    asked = subject.asked()
+    return sum(_counted(subject.asked(), batches).values())
+
+
+def _counted(asked: Asked, batches: list[Batch]) -> dict[str, int]:
     passes = asked.built.model.passes
-    before = passes.forwards + passes.backwards
+    before = {name: getattr(passes, name) for name in PASSES}
     for batch in batches:
         asked(batch)
-    return passes.forwards + passes.backwards - before
+    return {name: getattr(passes, name) - before[name] for name in PASSES}
 
 
 def _check(name: str, law: str, mend: str, run: Callable[[ExplainerSubject], None]) -> Check:
@@ -91,5 +117,11 @@ CONDITION_CHECKS: tuple[Check, ...] = (
         "A batch takes no more passes through the network than its images one by one.",
         "Send the images of a batch through the network together, each as often as it would go alone.",
         cost,
+    ),
+    _check(
+        "keeps to its cost",
+        "A map takes no more forward and backward passes of its image through the network than cost= declares.",
+        "Correct cost=, the most for one image alone; passes without gradients and of copies of the image count too.",
+        budget,
     ),
 )

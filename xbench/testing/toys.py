@@ -19,7 +19,12 @@ from xbench.tensors import Batch, Explainer, make_batch
 from xbench.training import train_classifier
 
 TOY_EXPLAINER = ExplainerSpec(
-    package="toy", name="slope", version=1, factory="xbench.testing.toys:slope", summary="gradient times image"
+    package="toy",
+    name="slope",
+    version=1,
+    factory="xbench.testing.toys:slope",
+    summary="gradient times image",
+    cost={"forwards": 1, "backwards": 1},
 )
 TOY_MODEL = ModelSpec(
     package="toy",

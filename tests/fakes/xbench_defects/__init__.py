@@ -34,15 +34,19 @@ def xbench_explainers():
         for name in EXPLAINERS
     ]
     sound = {"version": 1, "factory": "xbench_defects.explainers:sound", "citation": "Gauss 1809"}
+    cited = {"citation": "Nobody, never"}
     noisy = {**sound, "factory": "xbench_defects.explainers:noisy"}
     return [
         *made,
-        ExplainerSpec(name="sound", **sound),
+        ExplainerSpec(name="sound", **sound, cost=COST),
         ExplainerSpec(name="uncited", version=1, factory=sound["factory"]),
         ExplainerSpec(name="falsely_positive", **sound, polarity="positive"),
         ExplainerSpec(name="falsely_stochastic", **sound, stochastic=True),
         ExplainerSpec(name="falsely_still", **noisy),
         ExplainerSpec(name="nowhere", version=1, factory="xbench_defects.explainers:nobody", citation="Nobody, never"),
+        ExplainerSpec(
+            name="costs_twice", version=1, factory="xbench_defects.explainers:costs_twice", **cited, cost=COST
+        ),
         ExplainerSpec(name="known", **sound, stochastic=True, known_failures={STOCHASTIC: "a joke"}),
         ExplainerSpec(name="wrongly_known", **sound, known_failures={STOCHASTIC: "a joke"}),
         ExplainerSpec(name="unknown_known", **sound, known_failures={"bears a blank imag": "a slip"}),
@@ -50,6 +54,7 @@ def xbench_explainers():
 
 
 STOCHASTIC = "another seed, another map only if stochastic"
+COST = {"forwards": 1, "backwards": 1}
 
 
 @hookimpl
