@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from xbench.leaderboard import read_boards
+from xbench.slices import arrays_file
 from xbench.stats import Bootstrap
 from xbench.store import Store, content_key, slice_size
 from xbench.tables import markdown, write_tables
@@ -356,7 +357,7 @@ def test_missing_slices_make_a_row_partial(store):
 
 def test_a_damaged_slice_gives_no_numbers(store):
     key = commit(store, cell(), precision=noise(0))
-    path = store.folder(key) / "00000.safetensors"
+    path = arrays_file(store.folder(key), 0)
     path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
     assert only(rows_of(store)).status == "partial"
     assert store.damaged == [path]

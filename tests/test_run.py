@@ -133,7 +133,7 @@ def test_a_failed_cell_is_tried_again(tmp_path):
 
 def test_a_damaged_slice_is_computed_again(tmp_path):
     first = go(tmp_path / "run")
-    victim = sorted((tmp_path / "run" / "records").rglob("00000.safetensors"))[0]
+    victim = sorted((tmp_path / "run" / "records").rglob("00000.*.safetensors"))[0]
     content = bytearray(victim.read_bytes())
     content[-1] ^= 1
     victim.write_bytes(bytes(content))
@@ -266,7 +266,7 @@ def test_a_broken_metric_is_named_in_the_reason(tmp_path, metric, reason):
 
 def test_noise_from_torchs_own_generator_is_the_same_after_a_resume(tmp_path):
     go(tmp_path / "run", explainer="fake/torchs_own", limit=150)
-    victim = sorted((tmp_path / "run" / "records").rglob("00001.safetensors"))[-1]
+    victim = sorted((tmp_path / "run" / "records").rglob("00001.*.safetensors"))[-1]
     content = victim.read_bytes()
     victim.unlink()
     again = go(tmp_path / "run", explainer="fake/weights,fake/torchs_own", limit=150)

@@ -15,8 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xbench import store as module
+from xbench import slices as module
+from xbench.atomic import write_first
 from xbench.errors import XbenchError
+from xbench.sample_files import damaged_galleries
+from xbench.slices import SCHEMA, arrays_file
 from xbench.store import Store, canonical, content_key, slice_size, write_atomic
 
 law = settings(max_examples=80, deadline=None, derandomize=True)
@@ -49,6 +52,14 @@ def whole(store):
     for part in range(3):
         store.commit(KEY, part, columns(part), "w" * 64, COST)
     return store
+
+
+def file_of(store, part, suffix, key=KEY):
+    """Return the file of a slice: its head, its arrays or its cost."""
+    if suffix == "json":
+        return store.folder(key) / f"{part:05d}.json"
+    arrays = arrays_file(store.folder(key), part)
+    return arrays.with_name(arrays.name.replace(".safetensors", f".{suffix}"))
 
 
 def leftovers(folder):
@@ -283,13 +294,14 @@ def test_slices_of_different_weights_are_no_record(store):
 def test_a_commit_that_breaks_off_does_not_count(store, monkeypatch, writes):
     done = []
 
-    def some(path, content):
+    def some(path, content, **options):
         if len(done) == writes:
             raise KeyboardInterrupt
         done.append(path)
-        write_atomic(path, content)
+        write_atomic(path, content, **options)
 
     monkeypatch.setattr(module, "write_atomic", some)
+    monkeypatch.setattr(module, "write_first", some)
     with pytest.raises(KeyboardInterrupt):
         store.commit(KEY, 0, columns(), None, COST)
     assert not store.committed(KEY, 0)
@@ -299,12 +311,133 @@ def test_a_commit_that_breaks_off_does_not_count(store, monkeypatch, writes):
     assert store.committed(KEY, 0)
 
 
+# Several writers.
+
+
+def other(part=0):
+    """The arrays of the same slice as another device would compute them."""
+    return {**columns(part), "score/deletion": columns(part)["score/deletion"] + 1e-9}
+
+
+def test_the_first_of_two_writers_wins_and_the_second_changes_no_byte(store):
+    store.commit(KEY, 0, columns(), "w", COST)
+    first = {path.name: path.read_bytes() for path in store.folder(KEY).iterdir()}
+    Store(store.root).commit(KEY, 0, other(), "w", {**COST, "seconds": 9.0})
+    assert {path.name: path.read_bytes() for path in store.folder(KEY).iterdir()} == first
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_writers_that_commit_at_the_same_moment_leave_one_whole_slice(store, monkeypatch, links):
+    def late(path, content):
+        monkeypatch.undo()  # the other one commits after this one has looked, and before its head is there
+        Store(store.root).commit(KEY, 0, columns(), "w", COST)
+        if not links:
+            monkeypatch.setattr(os, "link", full_disk)
+        write_first(path, content)
+
+    monkeypatch.setattr(module, "write_first", late)
+    store.commit(KEY, 0, other(), "w", COST)
+    found = Store(store.root)
+    np.testing.assert_array_equal(found.read(KEY).arrays["score/deletion"], columns()["score/deletion"])
+    assert (found.damaged, found.without_cost) == ([], [])
+
+
+def test_a_reader_beside_writers_of_different_bytes_never_meets_a_torn_slice(tmp_path):
+    store = Store(tmp_path)
+    keys = [content_key({**DEFINITION, "seed": i}) for i in range(12)]
+    for i, key in enumerate(keys):
+        store.define(key, {**DEFINITION, "seed": i})
+
+    def write(shift):
+        mine = Store(tmp_path)
+        for key in keys:
+            for part in range(3):
+                arrays = {**columns(part), "score/deletion": columns(part)["score/deletion"] + shift}
+                mine.commit(key, part, arrays, "w", {**COST, "seconds": shift})
+
+    writers = [threading.Thread(target=write, args=(shift,)) for shift in (0.0, 1.0, 2.0)]
+    for writer in writers:
+        writer.start()
+    reads = 0
+    while any(writer.is_alive() for writer in writers) or not reads:
+        reader = Store(tmp_path)
+        seen = [reader.read(key) for key in keys]
+        assert (reader.damaged, reader.without_cost) == ([], [])
+        reads += 1
+    assert {Store(tmp_path).read(key).status for key in keys} == {"ok"}
+    assert len(seen) == len(keys)
+
+
+def test_arrays_of_the_slower_writer_go_after_an_hour_and_the_committed_ones_stay(whole):
+    garbage = whole.folder(KEY) / f"00001.{'f' * 16}.safetensors"
+    headless = whole.folder(KEY) / f"00004.{'f' * 16}.safetensors"
+    for path in (garbage, headless):
+        path.write_bytes(b"whatever")
+    whole.sweep()
+    assert garbage.exists()
+    assert Store(whole.root).read(KEY).status == "ok"
+    for path in whole.folder(KEY).iterdir():
+        os.utime(path, (0, 0))
+    whole.sweep()
+    assert not garbage.exists()
+    assert headless.exists()  # a writer may be about to commit these very bytes
+    assert Store(whole.root).read(KEY).status == "ok"
+
+
+def to_schema(store, part, schema):
+    """Write a slice as another version of xbench would."""
+    head = {**json.loads(file_of(store, part, "json").read_bytes()), "schema": schema}
+    del head["digest"]
+    if schema == 1:
+        for suffix in ("safetensors", "cost.json"):
+            path = file_of(store, part, suffix)
+            path.rename(path.with_name(f"{part:05d}.{suffix}"))
+    file_of(store, part, "json").write_bytes(canonical({**head, "digest": content_key(head)}))
+
+
+def test_slices_of_the_first_schema_are_read_kept_and_recomputed_as_ever(whole):
+    expected = whole.read(KEY)
+    to_schema(whole, 1, 1)
+    assert (whole.folder(KEY) / "00001.safetensors").exists()
+    found = Store(whole.root).read(KEY)
+    assert (found.status, found.cost) == (expected.status, expected.cost)
+    np.testing.assert_array_equal(found.arrays["score/deletion"], expected.arrays["score/deletion"])
+    before = file_of(whole, 1, "json").read_bytes()
+    Store(whole.root).commit(KEY, 1, other(1), "w" * 64, COST)
+    assert file_of(whole, 1, "json").read_bytes() == before
+    (whole.folder(KEY) / "00001.safetensors").write_bytes(b"")
+    again = Store(whole.root)
+    assert not again.committed(KEY, 1)
+    again.commit(KEY, 1, columns(1), "w" * 64, COST)
+    assert Store(whole.root).read(KEY).status == "ok"
+    assert json.loads(file_of(whole, 1, "json").read_bytes())["schema"] == SCHEMA
+
+
+def test_a_slice_of_a_later_schema_is_refused_and_not_overwritten(whole):
+    to_schema(whole, 1, SCHEMA + 1)
+    before = file_of(whole, 1, "json").read_bytes()
+    for act in (lambda: whole.read(KEY), lambda: whole.commit(KEY, 1, columns(1), "w", COST)):
+        with pytest.raises(XbenchError, match=rf"00001\.json is of schema {SCHEMA + 1}; this xbench reads {SCHEMA}"):
+            act()
+    assert file_of(whole, 1, "json").read_bytes() == before
+
+
+@pytest.mark.parametrize("arrays", ["../../../escape" + "0" * 49, "0" * 63, 7, None])
+def test_a_head_that_names_no_hash_is_damage(whole, arrays):
+    path = file_of(whole, 1, "json")
+    head = {**json.loads(path.read_bytes()), "arrays": arrays}
+    del head["digest"]
+    path.write_bytes(canonical({**head, "digest": content_key(head)}))
+    assert not whole.committed(KEY, 1)
+    assert whole.damaged == [path]
+
+
 # Damage.
 
 
 @pytest.mark.parametrize("suffix", ["json", "safetensors"])
 def test_any_flipped_byte_is_noticed_named_and_makes_the_slice_missing(whole, suffix):
-    path = whole.folder(KEY) / f"00001.{suffix}"
+    path = file_of(whole, 1, suffix)
     good = path.read_bytes()
     # The other case of a letter is what a careless reader of hex digits would let pass.
     for flip in (0x01, 0x20) if suffix == "json" else (0x80,):
@@ -319,10 +452,10 @@ def test_any_flipped_byte_is_noticed_named_and_makes_the_slice_missing(whole, su
     assert Store(whole.root).read(KEY).status == "ok"
 
 
-@pytest.mark.parametrize("name", ["00001.json", "00001.safetensors"])
+@pytest.mark.parametrize("suffix", ["json", "safetensors"])
 @pytest.mark.parametrize("keep", [0, 0.5, 0.99])
-def test_a_file_cut_short_is_noticed(whole, name, keep):
-    path = whole.folder(KEY) / name
+def test_a_file_cut_short_is_noticed(whole, suffix, keep):
+    path = file_of(whole, 1, suffix)
     good = path.read_bytes()
     path.write_bytes(good[: int(len(good) * keep)])
     assert not whole.committed(KEY, 1)
@@ -331,7 +464,7 @@ def test_a_file_cut_short_is_noticed(whole, name, keep):
 
 
 def test_missing_arrays_are_noticed(whole):
-    path = whole.folder(KEY) / "00001.safetensors"
+    path = file_of(whole, 1, "safetensors")
     path.unlink()
     assert not whole.committed(KEY, 1)
     assert whole.damaged == [path]
@@ -341,16 +474,29 @@ def test_files_of_another_slice_or_cell_are_no_commit(whole):
     other = {**DEFINITION, "suite": "other"}
     whole.define(content_key(other), other)
     for target, part in ((KEY, 2), (content_key(other), 0)):
-        for suffix in ("json", "safetensors", "cost.json"):
-            shutil.copy(whole.folder(KEY) / f"00000.{suffix}", whole.folder(target) / f"{part:05d}.{suffix}")
+        for path in whole.folder(KEY).glob("00000*"):
+            shutil.copy(path, whole.folder(target) / path.name.replace("00000", f"{part:05d}"))
         assert not whole.committed(target, part)
     assert len(whole.damaged) == 2
 
 
 def test_a_damaged_cost_costs_no_score(whole):
-    (whole.folder(KEY) / "00001.cost.json").write_bytes(b"{")
+    path = file_of(whole, 1, "cost.json")
+    path.write_bytes(b"{")
     record = whole.read(KEY)
     assert (record.status, record.cost["images"]) == ("ok", 128)
+    assert (whole.damaged, whole.without_cost) == ([], [path])
+
+
+def test_a_slice_without_its_cost_is_to_be_computed_again_and_then_has_it(whole):
+    file_of(whole, 1, "cost.json").write_bytes(b"{")
+    assert not whole.committed(KEY, 1)
+    head = file_of(whole, 1, "json").read_bytes()
+    whole.commit(KEY, 1, columns(1), "w" * 64, COST)
+    assert whole.committed(KEY, 1)
+    assert file_of(whole, 1, "json").read_bytes() == head
+    found = Store(whole.root)
+    assert (found.read(KEY).status, found.without_cost) == ("ok", [])
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", json.dumps({**DEFINITION, "n": 64}).encode(), None])
@@ -373,6 +519,36 @@ def test_a_definition_is_written_once(store):
     assert store.definition(KEY) == DEFINITION
 
 
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"n": NaN}', b'{"n": "\\ud800"}', "folder"])
+def test_a_damaged_definition_is_noted_and_written_again(whole, content):
+    path = whole.folder(KEY) / "cell.json"
+    damage(path, content)
+    again = Store(whole.root)
+    again.define(KEY, DEFINITION)
+    assert again.damaged == [path]
+    assert Store(whole.root).read(KEY).status == "ok"
+
+
+def damage(path, content):
+    if content != "folder":
+        path.write_bytes(content)
+        return
+    path.unlink()
+    path.mkdir()
+    (path / "inside").write_bytes(b"")
+
+
+@pytest.mark.parametrize("suffix", ["json", "safetensors", "cost.json"])
+def test_a_folder_in_the_place_of_a_file_is_damage_and_is_set_aside(whole, suffix):
+    path = file_of(whole, 1, suffix)
+    damage(path, "folder")
+    assert not whole.committed(KEY, 1)
+    assert [*whole.damaged, *whole.without_cost] == [path]
+    whole.commit(KEY, 1, columns(1), "w" * 64, COST)
+    assert Store(whole.root).read(KEY).status == "ok"
+    assert [found.name for found in whole.root.rglob("inside")] == ["inside"]
+
+
 # Failures.
 
 
@@ -389,7 +565,72 @@ def test_a_failure_is_recorded_in_one_line_until_it_is_forgiven(store):
     assert store.read(KEY).status == "partial"
 
 
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", "flip", "folder"])
+def test_a_damaged_failure_is_noted_and_forgotten(store, content):
+    store.fail(KEY, "error", "why")
+    path = store.folder(KEY) / "status.json"
+    damage(path, path.read_bytes().replace(b"why", b"wha") if content == "flip" else content)
+    assert store.failure(KEY) is None
+    assert store.damaged == [path]
+    again = Store(store.root)
+    again.forgive(KEY)
+    assert again.damaged == [path]
+    assert not path.exists()
+    again.fail(KEY, "error", "half a pair: \ud800")
+    assert again.failure(KEY) == ("error", "half a pair: ?")
+
+
+def test_failures_that_earlier_versions_wrote_are_read(store):
+    (store.folder(KEY) / "status.json").write_text('{"status": "error", "reason": "why", "detail": ""}')
+    assert (store.failure(KEY), store.damaged) == (("error", "why"), [])
+
+
 # Samples and keys.
+
+
+@pytest.mark.parametrize("content", [b"", b"{", "flip", "folder"])
+def test_a_damaged_table_of_samples_is_refused_noted_and_written_again(store, content):
+    table = {"ids": ["a", "b"], "labels": [0, 1], "groups": ["p", "p"]}
+    store.write_samples("d", table)
+    path = store.root / "samples" / "d.json"
+    damage(path, path.read_bytes().replace(b"[0,1]", b"[1,1]") if content == "flip" else content)
+    with pytest.raises(XbenchError, match=r"d\.json is missing or damaged"):
+        store.samples("d")
+    store.write_samples("d", table)
+    assert store.damaged == [path]
+    assert store.samples("d") == table
+
+
+def test_tables_and_galleries_that_earlier_versions_wrote_are_read(store):
+    table, images = {"ids": ["a"], "labels": [0], "groups": ["p"]}, {"image": np.ones((1, 1, 2, 2), np.uint8)}
+    (store.root / "samples").mkdir()
+    (store.root / "samples" / "d.json").write_bytes(canonical(table))
+    (store.root / "samples" / "d.safetensors").write_bytes(module.to_bytes(images))
+    assert store.samples("d") == table
+    assert store.has_gallery("d")
+    store.write_samples("d", table)
+    assert store.damaged == []
+
+
+@pytest.mark.parametrize("content", [b"", "flip", "cut", "folder"])
+@pytest.mark.parametrize("early", [False, True])
+def test_damaged_galleries_are_noted_and_replaced(store, content, early):
+    images = {"image": np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2)}
+    store.write_gallery("d", images)
+    (path,) = (store.root / "samples").iterdir()
+    raw = path.read_bytes()
+    if early:
+        path = path.rename(path.with_name("d.safetensors"))
+    if early and content == "flip":
+        return  # no hash was kept of these
+    damage(path, {"flip": raw[:-1] + b"\x7f", "cut": raw[:-1]}.get(content, content))
+    assert not store.has_gallery("d")
+    assert store.damaged == [path]
+    store.write_gallery("d", images)
+    again = Store(store.root)
+    assert again.gallery("d")["image"].tolist() == images["image"].tolist()
+    assert again.damaged == []
+    assert damaged_galleries(store.root / "samples") == []
 
 
 def test_keys_come_sorted_and_stray_files_are_none(store):

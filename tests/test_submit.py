@@ -93,7 +93,7 @@ def test_a_run_that_is_not_verified_is_refused(tmp_path):
     verdict.mismatches.append("forged")
     with pytest.raises(XbenchError, match="forged"):
         submit(tmp_path / "run", tmp_path / "lb", discover(), verdict)
-    head.write_text(head.read_text().replace('"schema":1', '"schema":2'))
+    head.write_text(head.read_text().replace('"slice":0', '"slice":1'))
     with pytest.raises(XbenchError, match=head.name):
         accept(tmp_path / "run", tmp_path / "lb")
 
