@@ -106,21 +106,22 @@ def make_plan(config: RunConfig) -> Plan:
     return Plan(config, test, tuple(cells.values()), tuple(fits.tasks.values()), notes)
 
 
-def units(plan: Plan, store: Store, skip: Iterable[str] = ()) -> Iterator[Unit]:
-    """Yield what is not committed yet, slice by slice, the explainers of one model and slice together."""
+def units(plan: Plan, store: Store, skip: Iterable[str] = (), begin: float = 0.0) -> Iterator[Unit]:
+    """Yield what is not committed yet, slice by slice, the explainers of one model and slice together.
+
+    ``begin`` is the share of all places at which to begin, in [0, 1); what lies before it comes last.
+    """
     left_out = set(skip)
     together: dict[tuple[str, str | None, int, str], list[Cell]] = {}
     for cell in plan.cells:
         if not cell.unsupported and cell.key not in left_out:
             place = (cell.model.text, cell.model_fit, cell.seed, cell.selection.digest)
             together.setdefault(place, []).append(cell)
-    for cells in together.values():
-        first = cells[0]
-        size = slice_size(len(first.selection.ids))
-        for part in range(first.n_slices):
-            todo = [cell for cell in cells if not store.committed(cell.key, part)]
-            if not todo:
-                continue
+    places = [(cells, part) for cells in together.values() for part in range(cells[0].n_slices)]
+    first = int(begin * len(places))
+    for cells, part in places[first:] + places[:first]:
+        size = slice_size(len(cells[0].selection.ids))
+        if todo := [cell for cell in cells if not store.committed(cell.key, part)]:
             yield unit(plan, todo, part, slice(part * size, (part + 1) * size))
 
 
@@ -148,13 +149,15 @@ def unit(plan: Plan, cells: Sequence[Cell], part: int, rows: slice) -> Unit:
 
 def write_plan(plan: Plan, store: Store) -> None:
     """Write down every cell and sample table, and what cannot be computed with its reason."""
-    for cell in plan.cells:
-        store.define(cell.key, cell.definition)
-        selection = cell.selection
+    # Tables first: who reads meanwhile finds all that a cell names.
+    for selection in {cell.selection.digest: cell.selection for cell in plan.cells}.values():
         table: Json = {"ids": selection.ids, "labels": selection.labels, "groups": selection.groups}
         store.write_samples(selection.digest, table)
-        if cell.unsupported:
-            store.fail(cell.key, "unsupported", cell.unsupported)
+    for cell in plan.cells:
+        store.define(cell.key, cell.definition)
+        told = "unsupported", " ".join(cell.unsupported.split())
+        if cell.unsupported and store.failure(cell.key) != told:
+            store.fail(cell.key, *told)
 
 
 def _check_stored(cells: Iterable[Cell]) -> None:
