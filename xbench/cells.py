@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from xbench.components import Component, explainer_unmet, metric_unmet, score_facts
 from xbench.data import Selection
 from xbench.fit_tasks import CONTENT_SCHEMA, ORACLE_SEED, FitPlanner
-from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec
+from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Spec
 from xbench.store import Json, canonical, slice_size
 
 T = TypeVar("T")
@@ -74,11 +74,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class _Choice:
-    """The metrics that apply, why the others do not, and whether one of them asks an independent classifier."""
+    """The metrics that apply, why the others do not, whether one asks an independent classifier; and what a definition says."""
 
     metrics: tuple[Component, ...]
     missing: dict[str, str]
     asks: bool
+    text: str
 
 
 @dataclass(frozen=True)
@@ -145,34 +146,29 @@ class CellPlanner:
         )
 
     def _pair(self, model: Component, explainer: Component | None, selection: Selection) -> _Pair:
-        config, test = self.fits.config, self.fits.test
-        data_spec, model_spec = config.data.spec, model.network.spec
+        data_spec, model_spec = self.fits.config.data.spec, model.network.spec
         assert isinstance(data_spec, DatasetSpec)
         assert isinstance(model_spec, ModelSpec)
+        refused, network, rest = self._once((id(model), explainer is None), partial(self._network, model, explainer))
         gives: tuple[str, ...] = ()
         level, useless = "model", ""
-        refused = self._once(("refused", id(model_spec)), lambda: _refused(model_spec, data_spec))
         if explainer:
             assert isinstance(explainer.spec, ExplainerSpec)
             level, gives = "explainer", explainer.spec.gives
-            refused = refused or explainer_unmet(explainer, model_spec, data_spec, len(test.classes))
-        chosen = id(model_spec), gives, level
-        choice: _Choice = self._once(("choice", *chosen), lambda: self._choice(model_spec, data_spec, gives, level))
+            refused = refused or explainer_unmet(explainer, model_spec, data_spec, len(self.fits.test.classes))
+        choice: _Choice = self._once(
+            (id(model_spec), gives, level), lambda: self._choice(model_spec, data_spec, gives, level)
+        )
         if explainer and not choice.metrics:
             useless = "no metric of the run applies to it: " + (
                 "; ".join(dict.fromkeys(choice.missing.values())) or "none is chosen"
             )
-        shared = (
-            self._once(("explainer", id(explainer)), lambda: self._before(explainer)),
-            self._once(("metrics", *chosen), lambda: self._measured(choice)),
-            self._once(("model", id(model)), lambda: f'{_text(_named(model))},"model_fit":'),
-            self._once(("n", selection.digest), lambda: f',"n":{len(selection.ids)},"oracle_fit":'),
-            self._once(("samples", selection.digest), lambda: self._samples(selection)),
-            self._once(("rest", model.series_text, level), lambda: self._rest(model, explainer)),
+        before = self._once(("before", id(explainer)), partial(self._before, explainer))
+        size, samples = self._once(("samples", level), partial(self._samples, selection))
+        front = self._once(
+            ("front", id(explainer), id(choice)), lambda: hashlib.sha256(f"{before}null{choice.text}".encode())
         )
-        reached = ("front", id(explainer), *chosen)
-        front = self._once(reached, lambda: hashlib.sha256(f"{shared[0]}null{shared[1]}".encode()))
-        return _Pair(refused, useless, choice, shared, front)
+        return _Pair(refused, useless, choice, (before, choice.text, network, size, samples, rest), front)
 
     def _choice(self, model: ModelSpec, data: DatasetSpec, gives: tuple[str, ...], level: str) -> _Choice:
         classes = self.fits.test.classes
@@ -190,10 +186,12 @@ class CellPlanner:
             else:
                 metrics.append(metric)
         asks = any("oracle" in getattr(metric.spec, "uses", ()) for metric in metrics)
-        return _Choice(tuple(metrics), missing, asks)
+        facts = [self._once(("metric", id(each)), partial(_facts, each)) for each in metrics]
+        text = f',{_members(metrics=facts, missing=missing)},"model":'
+        # One for all models that come to the same.
+        return self._once(("choice", text), lambda: _Choice(tuple(metrics), missing, asks, text))
 
-    # The pieces of a definition, in the order of its keys, that stand around explainer_fit, model, model_fit, n, oracle_fit
-    # and seed.
+    # The pieces of a definition's canonical JSON, in the order of its keys.
 
     def _before(self, explainer: Component | None) -> str:
         config, test = self.fits.config, self.fits.test
@@ -204,19 +202,19 @@ class CellPlanner:
         data = {**config.data.definition(), "digest": test.digest, "text": config.data.text}
         return f'{{{_members(classes=list(test.classes), data=data, explainer=value)},"explainer_fit":'
 
-    def _measured(self, choice: _Choice) -> str:
-        metrics = [self._once(("metric", id(each)), partial(_facts, each)) for each in choice.metrics]
-        return f',{_members(metrics=metrics, missing=choice.missing)},"model":'
-
-    def _samples(self, selection: Selection) -> str:
-        protocol = self.fits.config.protocol
-        return f',{_members(protocol=protocol, samples=selection.digest, schema=CONTENT_SCHEMA)},"seed":'
-
-    def _rest(self, model: Component, explainer: Component | None) -> str:
+    def _network(self, model: Component, explainer: Component | None) -> tuple[str, str, str]:
         config = self.fits.config
-        target = config.target if explainer else None
-        suite, version = config.suite, config.suite_version
-        return f",{_members(series=model.series_text, suite=suite, suite_version=version, target=target)}}}"
+        named = canonical({**model.definition(), "text": model.text}).decode()
+        target, suite = (
+            config.target if explainer else None,
+            {"suite": config.suite, "suite_version": config.suite_version},
+        )
+        rest = _members(series=model.series_text, target=target, **suite)
+        return _refused(model.network.spec, config.data.spec), f'{named},"model_fit":', f",{rest}}}"
+
+    def _samples(self, selection: Selection) -> tuple[str, str]:
+        inner = _members(protocol=self.fits.config.protocol, samples=selection.digest, schema=CONTENT_SCHEMA)
+        return f',"n":{len(selection.ids)},"oracle_fit":', f',{inner},"seed":'
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._made:
@@ -230,24 +228,17 @@ def _members(**values: object) -> str:
     return canonical(values).decode()[1:-1]
 
 
-def _text(value: object) -> str:
-    return canonical(value).decode()
-
-
 def _value(key: str | None) -> str:
     """Return a fit's key, which is plain, as JSON."""
     return "null" if key is None else f'"{key}"'
-
-
-def _named(model: Component) -> Json:
-    return {**model.definition(), "text": model.text}
 
 
 def _facts(metric: Component) -> Json:
     return {**metric.definition(), "scores": score_facts(metric)}
 
 
-def _refused(model: ModelSpec, data: DatasetSpec) -> str:
+def _refused(model: Spec, data: Spec) -> str:
+    assert isinstance(model, ModelSpec)
     if any(fnmatch.fnmatchcase(data.id, pattern) for pattern in model.datasets):
         return ""
     return f"{model.id} is for {', '.join(model.datasets)}, not for {data.id}"
