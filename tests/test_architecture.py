@@ -22,6 +22,7 @@ LAYERS = [
         "sample_files",
         "record",
         "manifest",
+        "signals",
         "alone",
         "codehash",
         "refs",

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import platform
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 
 import xbench
+from xbench import gpus
 from xbench.alone import alone
 from xbench.bibliography import component_facts
 from xbench.cells import Cell
@@ -22,6 +24,7 @@ from xbench.plan import Executor, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
 from xbench.report.html import write_report
 from xbench.results import Outcome, Run
+from xbench.stopping import Stoppable
 from xbench.store import Store, has_fit, write_atomic
 from xbench.tables import write_tables
 
@@ -57,7 +60,12 @@ def run(suite: str, **settings: object) -> Run:
     return made
 
 
-def execute(plan: Plan, registry: Registry, listen: Callable[[Event], None] = lambda event: None) -> Outcome:
+def execute(
+    plan: Plan,
+    registry: Registry,
+    listen: Callable[[Event], None] = lambda event: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Carry out what is not committed yet; what breaks is recorded and the rest goes on.
 
     Parameters
@@ -68,6 +76,8 @@ def execute(plan: Plan, registry: Registry, listen: Callable[[Event], None] = la
         Where the executor is found.
     listen
         Hears every event, for a progress display.
+    stopping
+        Whether to stop: asked before every unit; those in flight are finished.
 
     Raises
     ------
@@ -77,10 +87,12 @@ def execute(plan: Plan, registry: Registry, listen: Callable[[Event], None] = la
     config = plan.config
     store = Store(config.out)
     with alone(config.out):
-        return _carry_out(plan, registry, store, listen)
+        return _carry_out(plan, registry, store, listen, stopping)
 
 
-def _carry_out(plan: Plan, registry: Registry, store: Store, listen: Callable[[Event], None]) -> Outcome:
+def _carry_out(
+    plan: Plan, registry: Registry, store: Store, listen: Callable[[Event], None], stopping: Callable[[], bool]
+) -> Outcome:
     config = plan.config
     store.sweep()
     write_plan(plan, store)
@@ -92,8 +104,10 @@ def _carry_out(plan: Plan, registry: Registry, store: Store, listen: Callable[[E
         out=config.out.absolute(),
         device=config.device,
         batch=config.batch,
+        threads=config.threads,
         budget=config.budget,
-        workers=config.workers,
+        workers=config.workers or gpus.workers_of(config.device, os.environ),
+        silence=config.silence,
     )
     failed: dict[str, tuple[str, str]] = {}
     counts = {"slices": 0, "fits": 0}
@@ -121,9 +135,9 @@ def _carry_out(plan: Plan, registry: Registry, store: Store, listen: Callable[[E
         for cell in runnable.values():
             _fail_without_fit(cell, store, failed)
         start = time.monotonic()
-        follow(executor.run(units(plan, store, skip=failed)))
+        follow(executor.run(Stoppable(units(plan, store, skip=failed), stopping, listen)))
         wall = time.monotonic() - start
-    workers = 1 if config.executor == "inline" else config.workers
+    workers = 1 if config.executor == "inline" else options.workers
     busy = network / (wall * workers) if counts["slices"] else None
     if busy is not None:
         cost = {"device_busy": busy, "network_seconds": network, "wall_seconds": wall, "slices": counts["slices"]}

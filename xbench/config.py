@@ -19,6 +19,7 @@ _SUITE_KEYS = {
     "suite", "version", "title", "data", "target", "models", "explainers", "metrics", "primary", "seed", "limit", "notes",
     "protocols",
 }  # fmt: skip
+_MOST_OF_A_MACHINE = 1024
 _PROTOCOL_KEYS = _SUITE_KEYS - {"suite", "version", "title", "protocols"}
 
 
@@ -39,9 +40,11 @@ class Options:
     no_limit: bool = False
     batch: int | None = None
     device: str = "auto"
-    workers: int = 1
+    workers: int | None = None
+    threads: int | None = None
     executor: str = "local"
     budget: float = 600.0
+    silence: float = 300.0
     out: str | None = None
 
 
@@ -63,9 +66,14 @@ KEYS = {
     "limit": ("N|none", "how many test samples to score"),
     "batch": ("N", "images in a forward pass; never changes a result"),
     "device": ("auto|cpu|cuda[:i]", "where to compute; auto takes CUDA when there is one"),
-    "workers": ("N", "processes"),
+    "workers": ("auto|N", "processes; auto: one a GPU, or one on the CPU"),
+    "threads": ("N", "CPU threads of a worker while it explains and scores; its share of the cores unless given"),
     "executor": ("local|inline", "what carries the work (xbench list executors)"),
     "budget": ("SECONDS", "the longest an explainer may take for one slice of samples"),
+    "silence": (
+        "SECONDS",
+        "how long a worker may give no sign of life: it is stopped, or in a call that lets no Python run; 300 unless given",
+    ),
     "out": ("DIR", "where records and tables go; default runs/SUITE"),
 }
 
@@ -89,9 +97,11 @@ class RunConfig:
     limit: int | None
     batch: int | None
     device: str
-    workers: int
+    workers: int | None
+    threads: int | None
     executor: str
     budget: float
+    silence: float
     out: Path
     notes: tuple[str, ...] = ()
 
@@ -161,8 +171,10 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
         batch=options.batch,
         device=options.device,
         workers=options.workers,
+        threads=options.threads,
         executor=options.executor,
         budget=options.budget,
+        silence=options.silence,
         out=Path(options.out or f"runs/{options.suite}"),
         notes=tuple(map(str, settings.get("notes") or ())),
     )
@@ -192,18 +204,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _set(options: Options, key: str, value: str) -> None:
     if key == "limit" and value.lower() in ("none", "null", "all"):
         options.no_limit = True
-    elif key in ("limit", "batch", "workers"):
+    elif key == "workers" and value == "auto":
+        options.workers = None
+    elif key in ("limit", "batch", "workers", "threads"):
         number = convert_scalar(value, int, f", for example {key}=200")
         assert isinstance(number, int)
         if number < 1:
             raise ValueError("must be 1 or more")
+        if key in ("workers", "threads") and number > _MOST_OF_A_MACHINE:
+            raise ValueError(f"must be {_MOST_OF_A_MACHINE} or fewer")
         setattr(options, key, number)
-    elif key == "budget":
-        seconds = convert_scalar(value, float, ", for example budget=600")
+    elif key in ("budget", "silence"):
+        seconds = convert_scalar(value, float, f", for example {key}=600")
         assert isinstance(seconds, float)
         if seconds <= 0:
             raise ValueError("must be more than 0 seconds")
-        options.budget = seconds
+        if key == "silence" and seconds < 2:
+            raise ValueError("must be 2 seconds or more: a worker speaks a few times in that time")
+        setattr(options, key, seconds)
     elif key == "seed":
         options.seed = [int(str(convert_scalar(part, int, ", for example seed=0,1"))) for part in value.split(",")]
     elif key == "device":

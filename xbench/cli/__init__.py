@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from xbench import __version__
 from xbench.errors import XbenchError
+from xbench.signals import Terminated, terminating
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 some cells failed, 2 the user can fix it, 130 interrupted."""
+    """Run the command line and return its exit code: 0 done, 1 some cells failed, 2 the user can fix it, 130 interrupted, 143 terminated."""
     from xbench.cli import boards, check, compare, evidence, listing, new, ranks, report, run, show, status
 
     parser = argparse.ArgumentParser(
@@ -24,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_verbs(verbs)
     arguments = parser.parse_args(argv)
     try:
-        return int(arguments.call(arguments))
+        with terminating():
+            return int(arguments.call(arguments))
     except XbenchError as error:
         for line in error.lines:
             print(f"xbench: {line}", file=sys.stderr)
@@ -33,6 +35,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has seen enough; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("xbench: stopped; what was committed stays, run the same command again to go on", file=sys.stderr)
-        return 130
+        return 143 if isinstance(error, Terminated) else 130

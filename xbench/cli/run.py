@@ -5,7 +5,9 @@ import sys
 import time
 
 from xbench.config import KEYS, make_config
+from xbench.events import Event
 from xbench.plugins import discover
+from xbench.signals import CtrlC
 
 
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,7 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
         say("{}", estimate(plan, store).line())
         return 0
     with Progress(plan, store, missing_fits(plan, store), quiet=arguments.quiet, verbose=arguments.verbose) as progress:
-        outcome = execute(plan, registry, progress.hear)
+        with CtrlC(progress.say) as stopping:
+
+            def hear(event: Event) -> None:
+                stopping.hear(event)
+                progress.hear(event)
+
+            outcome = execute(plan, registry, hear, stopping)
+    if stopping():
+        raise KeyboardInterrupt
     keys = [cell.key for cell in plan.cells]
     measured = list(read_measured([store], keys))
     boards = ranked_boards(measured)
