@@ -11,7 +11,10 @@ from xbench.signals import Terminated, terminating
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 some cells failed, 2 the user can fix it, 130 interrupted, 143 terminated."""
+    """Run the command line and return its exit code.
+
+    0 done, 1 some cells failed, 2 the user can fix it, 130 interrupted by Ctrl-C, 143 ended by SIGTERM.
+    """
     from xbench.cli import boards, check, compare, evidence, listing, new, ranks, report, run, show, status
 
     parser = argparse.ArgumentParser(

@@ -63,14 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
 
         say("{}", estimate(plan, store).line())
         return 0
-    with Progress(plan, store, missing_fits(plan, store), quiet=arguments.quiet, verbose=arguments.verbose) as progress:
-        with CtrlC(progress.say) as stopping:
+    progress = Progress(plan, store, missing_fits(plan, store), quiet=arguments.quiet, verbose=arguments.verbose)
+    with progress, CtrlC(progress.say) as stopping:
 
-            def hear(event: Event) -> None:
-                stopping.hear(event)
-                progress.hear(event)
+        def hear(event: Event) -> None:
+            stopping.hear(event)
+            progress.hear(event)
 
-            outcome = execute(plan, registry, hear, stopping)
+        outcome = execute(plan, registry, hear, stopping)
     if stopping():
         raise KeyboardInterrupt
     keys = [cell.key for cell in plan.cells]
