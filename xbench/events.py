@@ -17,11 +17,13 @@ class WorkOptions:
     batch
         Images in a forward pass; None chooses by device and image size.
     threads
-        CPU threads of a worker; None takes all cores.
+        CPU threads of a worker while it explains and scores; None: its share of the cores. Trainings take all cores.
     budget
         Seconds a job may take.
     workers
         Processes.
+    silence
+        Seconds that a worker's process may give no sign of life.
     """
 
     out: Path
@@ -30,6 +32,7 @@ class WorkOptions:
     threads: int | None = None
     budget: float = 600.0
     workers: int = 1
+    silence: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,14 @@ class Ready:
     """A worker is up; ``device`` as people read it."""
 
     device: str
+
+
+@dataclass(frozen=True)
+class UnitGiven:
+    """A unit has been given to the executor: the cells in it, and the slice."""
+
+    keys: tuple[str, ...]
+    part: int
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,10 @@ class JobStarted:
 
 @dataclass(frozen=True)
 class JobDone:
-    """A cell's slice is committed (status ``ok``), or the cell failed; ``network_seconds`` of it were passes."""
+    """A cell's slice is committed (status ``ok``), or the cell failed; ``network_seconds`` of it were passes.
+
+    ``found`` says that another run had committed it meanwhile.
+    """
 
     key: str
     part: int
@@ -57,6 +71,7 @@ class JobDone:
     status: str = "ok"
     reason: str = ""
     network_seconds: float = 0.0
+    found: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,9 @@ class Fatal:
 
 @dataclass(frozen=True)
 class TaskDone:
-    """A worker is free again."""
+    """A worker is free again; ``seconds`` is what it spent on the task."""
+
+    seconds: float = 0.0
 
 
-Event = Ready | JobStarted | JobDone | FitProgress | FitDone | Note | Fatal | TaskDone
+Event = Ready | UnitGiven | JobStarted | JobDone | FitProgress | FitDone | Note | Fatal | TaskDone

@@ -1,4 +1,4 @@
-"""Which GPUs there are, told without torch: how many workers they take, and which one a worker binds before it imports torch."""
+"""Which GPUs there are, told without torch: how many workers they take, and which a worker binds before importing it."""
 
 import importlib.util
 import re
@@ -22,7 +22,7 @@ def visible_gpus(environ: MutableMapping[str, str]) -> list[str]:
 
 
 def workers_of(device: str, environ: MutableMapping[str, str]) -> int:
-    """Return how many workers a run takes by itself: one a GPU, one where it computes on the CPU or on one GPU that is named."""
+    """Return how many workers a run takes by itself: one a GPU; one on the CPU, or on the one GPU that is named."""
     if device == "cpu" or ":" in device or not torch_has_cuda():
         return 1
     return max(1, len(visible_gpus(environ)))

@@ -79,11 +79,11 @@ class Progress:
             if self.bars and event.key in self.tasks:
                 self.bars.remove_task(self.tasks.pop(event.key))
             how = f"failed: {event.problem}" if event.problem else f"trained in {event.seconds:.0f} s"
-            self._line(f"{self.fits[event.key].label}: {how}")
+            self.say(f"{self.fits[event.key].label}: {how}")
         elif isinstance(event, Note):
-            self._line(event.text)
+            self.say(event.text)
         elif isinstance(event, Ready) and self.verbose:
-            self._line(f"worker ready on {event.device}")
+            self.say(f"worker ready on {event.device}")
         elif isinstance(event, JobStarted) and self.bars and self.scoring is not None:
             self.bars.update(self.scoring, description=f"explain and score: {self.cells[event.key].label}")
         elif isinstance(event, JobDone):
@@ -99,7 +99,7 @@ class Progress:
                 self.tasks[event.key], description=text, completed=event.done, total=event.total or None, rate="steps"
             )
         elif time.monotonic() - self.last_line > _LINE_SECONDS:
-            self._line(f"train {label}: {event.text}")
+            self.say(f"train {label}: {event.text}")
 
     def _job(self, event: JobDone) -> None:
         self.done += event.n
@@ -110,14 +110,15 @@ class Progress:
                 self.start = time.monotonic()
             self.bars.update(self.scoring, completed=self.done, rate=f"{rate:.0f} maps/s")
         if event.status != "ok":
-            self._line(f"{self.cells[event.key].label}: {event.status}: {event.reason}")
+            self.say(f"{self.cells[event.key].label}: {event.status}: {event.reason}")
         elif self.verbose:
-            self._line(f"{self.cells[event.key].label}: slice {event.part + 1}/{self.cells[event.key].n_slices}")
+            self.say(f"{self.cells[event.key].label}: slice {event.part + 1}/{self.cells[event.key].n_slices}")
         elif not self.bars and time.monotonic() - self.last_line > _LINE_SECONDS:
             left = (self.total - self.done) / max(rate, 1e-9)
-            self._line(f"{self.done}/{self.total} maps, {rate:.0f}/s, about {left:.0f} s left")
+            self.say(f"{self.done}/{self.total} maps, {rate:.0f}/s, about {left:.0f} s left")
 
-    def _line(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """Print a line."""
         self.last_line = time.monotonic()
         if self.bars:
             self.bars.console.print(text, markup=False)
