@@ -34,6 +34,13 @@ def open_folder(root, **params):
     return image_folder("food/folder", root, **{"home": "food", "size": 8, **params})
 
 
+def unread_of(samples):
+    """Return why the one sample of a batch that cannot be read cannot."""
+    (message,) = samples.unread.values()
+    assert len(message.splitlines()) == 1
+    return message
+
+
 def error_of(action):
     with pytest.raises(XbenchError) as caught:
         action()
@@ -217,7 +224,7 @@ def test_masks_of_a_flat_folder_are_no_class(tmp_path):
 def test_mask_of_another_size_is_named(tmp_path):
     make(tmp_path)
     path = paint(tmp_path / "masks/test/pizza/1.png", size=(10, 8))
-    message = error_of(lambda: open_folder(tmp_path).load(["test/pizza/1.png"]))
+    message = unread_of(open_folder(tmp_path).load(["test/pizza/1.png"]))
     assert message == f"the mask {path} has 10 x 8 pixels, its picture 20 x 16; it must be as large"
 
 
@@ -366,7 +373,7 @@ def test_damaged_picture_is_named(tmp_path, ending, damage):
     path = tmp_path / f"test/pizza/x.{ending}"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
     path.write_bytes(damage(path.read_bytes()))
-    message = error_of(lambda: open_folder(tmp_path).load(open_folder(tmp_path).index("test").ids))
+    message = unread_of(open_folder(tmp_path).load(open_folder(tmp_path).index("test").ids))
     assert message.startswith(f"{path} is not a whole JPEG, PNG or WebP picture (")
     assert message.endswith("; replace or remove it")
 
@@ -374,7 +381,7 @@ def test_damaged_picture_is_named(tmp_path, ending, damage):
 def test_damaged_mask_is_named(tmp_path):
     path = paint(make(tmp_path) / "masks/test/pizza/1.png")
     path.write_bytes(path.read_bytes()[:40])
-    assert error_of(lambda: open_folder(tmp_path).load(["test/pizza/1.png"])).startswith(f"{path} is not a whole")
+    assert unread_of(open_folder(tmp_path).load(["test/pizza/1.png"])).startswith(f"{path} is not a whole")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -383,14 +390,14 @@ def test_decompression_bombs_are_refused(tmp_path, side):
     # Pillow warns of the smaller one and refuses the larger one.
     path = make(tmp_path) / "test/pizza/x.png"
     path.write_bytes(bomb(side))
-    message = error_of(lambda: open_folder(tmp_path).load(["test/pizza/x.png"]))
+    message = unread_of(open_folder(tmp_path).load(["test/pizza/x.png"]))
     assert message.startswith(f"{path} is too large a picture (")
 
 
 def test_other_kinds_of_file_are_not_opened_whatever_their_ending(tmp_path):
     make(tmp_path)
     (tmp_path / "test/pizza/x.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n")
-    assert "it is another kind of file" in error_of(lambda: open_folder(tmp_path).load(["test/pizza/x.jpg"]))
+    assert "it is another kind of file" in unread_of(open_folder(tmp_path).load(["test/pizza/x.jpg"]))
 
 
 def test_unknown_pictures_and_splits_are_refused(tmp_path):

@@ -56,7 +56,7 @@ class Columns:
     Attributes
     ----------
     unmeasured
-        Why a metric had no answer, by score.
+        Why a metric had no answer, by score; of samples that could not be read, see `xbench.unread.as_unmeasured`.
     """
 
     def __init__(self, rows: Sequence[int] = ()) -> None:
@@ -67,21 +67,22 @@ class Columns:
 
     def add_predictions(self, scene: Scene) -> None:
         """Add the class predicted, the class explained, its probability, and what a translated image is taken for."""
-        self._add("predicted", scene.backdrop.clean_logits.argmax(dim=1))
+        unread = scene.backdrop.unread
+        self._add("predicted", _without(scene.backdrop.clean_logits.argmax(dim=1), unread, -1))
         if not scene.has_explanation:
             return  # the classifier alone explains no class
-        self._add("target", scene.batch.target)
-        self._add("probability", scene.backdrop.clean_score.double())
+        self._add("target", _without(scene.batch.target, unread, -1))
+        self._add("probability", _without(scene.backdrop.clean_score.double(), unread, float("nan")))
         if scene.explanation.counterfactual is not None:
-            self._add("translated", scene.translated_logits.argmax(dim=1))
+            self._add("translated", _without(scene.translated_logits.argmax(dim=1), unread, -1))
 
     def add_maps(self, scene: Scene) -> None:
         """Add what is known of a map beside its scores, and the maps themselves for pictures."""
-        explanation = scene.explanation
-        self._add("blank", scene.blank.to(torch.uint8))
-        self._add("tied", scene.tied)
+        explanation, unread = scene.explanation, scene.backdrop.unread
+        self._add("blank", _without(scene.blank.to(torch.uint8), unread, 0))
+        self._add("tied", _without(scene.tied, unread, float("nan")))
         self._finite |= explanation.nonfinite is not None and not bool(explanation.nonfinite.all())
-        self._add("defined", explanation.answered)
+        self._add("defined", _without(explanation.answered, unread, False))
         rows = [row - self._seen for row in self._rows if 0 <= row - self._seen < len(scene.batch)]
         self._seen += len(scene.batch)
         if rows:
@@ -169,12 +170,19 @@ def _shape(samples: int, score: ScoreSpec) -> tuple[int, ...]:
     return (samples, score.width) if score.aggregate == "tuned" else (samples,)
 
 
+def _without(value: Tensor, unread: Tensor | None, nothing: float) -> Tensor:
+    """Return a column [B] with ``nothing`` for the samples that could not be read."""
+    return value if unread is None else value.masked_fill(unread.to(value.device), nothing)
+
+
 def _unscored(component: Component, scene: Scene) -> Tensor | None:
-    """Return [B] bool: the samples whose score is undefined because there is no map, or None."""
+    """Return [B] bool: the samples whose score is undefined because there is no map, or no sample, or None."""
     if not scene.has_explanation:
-        return None
+        return scene.backdrop.unread
     explanation, device = scene.explanation, scene.batch.image.device
     without = torch.zeros(len(scene.batch), dtype=torch.bool, device=device)
+    if scene.backdrop.unread is not None:
+        without |= scene.backdrop.unread.to(device)
     if explanation.defined is not None:
         without |= ~explanation.defined.to(device, torch.bool)
     assert isinstance(component.spec, MetricSpec)

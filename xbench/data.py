@@ -2,8 +2,8 @@
 
 import hashlib
 import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -69,6 +69,8 @@ class Samples:
         [B,H,W] bool or None: a planted feature that should not decide.
     swapped
         [B,C,H,W] float32 in [0,1] or None: the same sample with the shortcut that goes with another class.
+    unread
+        Place in the batch -> why the sample there cannot be read, naming the file; what the arrays hold there means nothing.
     """
 
     image: Floats
@@ -77,6 +79,7 @@ class Samples:
     counterfactual: Floats | None = None
     shortcut: Bools | None = None
     swapped: Floats | None = None
+    unread: Mapping[int, str] = field(default_factory=dict)
 
 
 class Dataset(Protocol):
@@ -86,7 +89,7 @@ class Dataset(Protocol):
         """Return the index of ``train``, ``valid`` or ``test``. Raises XbenchError where data are missing."""
 
     def load(self, ids: Sequence[str]) -> Samples:
-        """Return the samples named, in that order."""
+        """Return the samples named, in that order; one whose file is damaged is named in ``unread`` and costs no other."""
 
 
 @dataclass(frozen=True)

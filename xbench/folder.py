@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -17,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from xbench.class_lists import IMAGES, LABELS, place_of, read_labels
 from xbench.data import Bools, Floats, Index, Samples
 from xbench.errors import XbenchError, did_you_mean
+from xbench.unread import read_each
 
 Layout = Literal["auto", "splits", "flat", "whole"]
 Fit = Literal["crop", "squash", "imagenet"]
@@ -105,12 +105,12 @@ class ImageFolder:
     def load(self, ids: Sequence[str]) -> Samples:
         """Return pictures [B,3,size,size] and masks [B,size,size], each evidence for the class of its picture.
 
-        A picture without a mask has an empty one. Raises XbenchError, naming the file, for one that is no whole picture.
+        A picture without a mask has an empty one. One that is no whole picture, or whose mask is none, is named in ``unread``.
         """
         if unknown := [name for name in ids if name not in self._files]:
             raise XbenchError(f"{self.id} has no picture {unknown[0]!r}{did_you_mean(unknown[0], self._files)}")
         files = [self._files[name] for name in ids]
-        image = np.empty((len(files), 3, self.size, self.size), np.float32)
+        image = np.zeros((len(files), 3, self.size, self.size), np.float32)
         mask = np.zeros((len(files), self.size, self.size), bool)
 
         def read(i: int, file: _File) -> None:
@@ -118,10 +118,9 @@ class ImageFolder:
             if file.mask:
                 mask[i] = read_mask(self._root / file.mask, self.size, self.fit, upright)
 
-        with ThreadPoolExecutor(_THREADS) as pool:  # Pillow decodes and resizes outside the interpreter's lock
-            list(pool.map(read, range(len(files)), files))
+        unread = read_each(files, read, _THREADS)
         labels = np.array([file.label if file.mask else -1 for file in files], np.int64)
-        return Samples(image, mask=mask, mask_class=labels)
+        return Samples(image, mask=mask, mask_class=labels, unread=unread)
 
     @cached_property
     def _root(self) -> Path:

@@ -66,6 +66,8 @@ class Backdrop:
         Class names in label order.
     oracle
         A classifier trained independently of the one explained, for metrics that declare ``uses=("oracle",)``.
+    unread
+        [B] bool or None: samples that could not be read, in whose place others stand; nothing is recorded of them.
 
     Attributes
     ----------
@@ -81,8 +83,9 @@ class Backdrop:
         clean_logits: Tensor | None = None,
         classes: Sequence[str] = (),
         oracle: Model | None = None,
+        unread: Tensor | None = None,
     ) -> None:
-        self.model, self.batch, self.mean = model, batch, mean
+        self.model, self.batch, self.mean, self.unread = model, batch, mean, unread
         self.classes, self.oracle = tuple(classes), oracle
         self._clean = clean_logits
         self._fills: dict[str, Tensor] = {}

@@ -28,7 +28,10 @@ _LONGEST = 2000
 
 @dataclass
 class Stage:
-    """A model and a slice of samples on the device, kept between the jobs that share them."""
+    """A model and a slice of samples on the device, kept between the jobs that share them.
+
+    ``unread`` says, by place, why a sample could not be read; another stands there (`xbench.unread`).
+    """
 
     model: Model
     weights: str | None
@@ -39,14 +42,19 @@ class Stage:
     classes: tuple[str, ...]
     oracle: Model | None
     oracle_weights: str | None = None
+    unread: Mapping[int, str] = field(default_factory=dict)
     backdrops: dict[int, list[Backdrop]] = field(default_factory=dict)
 
     def parts(self, size: int) -> list[Backdrop]:
         """Return the slice in batches of at most ``size`` images, each with what its scenes share."""
         if size not in self.backdrops:
             rows = [slice(start, start + size) for start in range(0, len(self.batch), size)]
+            unread = torch.tensor([place in self.unread for place in range(len(self.batch))])
             made = [
-                Backdrop(self.model, self.batch.take(part), self.mean, self.logits[part], self.classes, self.oracle)
+                Backdrop(
+                    *(self.model, self.batch.take(part), self.mean, self.logits[part], self.classes, self.oracle),
+                    unread=unread[part] if unread[part].any() else None,
+                )
                 for part in rows
             ]
             self.backdrops = {size: made}

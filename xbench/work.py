@@ -33,6 +33,7 @@ from xbench.seeds import stable_int
 from xbench.specs import ExplainerSpec, ModelSpec
 from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
 from xbench.tensors import Batch, make_batch
+from xbench.unread import Mended, as_unmeasured, readable, with_stand_ins
 
 Emit = Callable[[Event], None]
 
@@ -93,7 +94,7 @@ class Worker:
             self.emit(FitDone(task.key, time.monotonic() - start))
 
     def _train(self, task: FitTask, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        dataset = self._dataset(task.data, task.data_root)
+        dataset = Mended(self._dataset(task.data, task.data_root), self._note)
         spec = task.component.spec
         context = FitContext(
             dataset=dataset,
@@ -166,7 +167,8 @@ class Worker:
     def _stage(self, unit: Unit) -> Stage:
         model, weights = self._model(unit.model, unit.model_fit, unit.shape, unit.classes, unit.seed)
         dataset = self._dataset(unit.data, unit.data_root)
-        samples = dataset.load(unit.ids)
+        found = dataset.load(unit.ids)
+        samples = with_stand_ins(found)
         labels = torch.tensor(unit.labels, dtype=torch.int64)
         batch = make_batch(samples, unit.ids, labels, unit.seed, len(unit.classes)).to(self.device)
         logits = clean_logits(model, batch, len(unit.classes), self.device)
@@ -177,15 +179,16 @@ class Worker:
                 made = self._loaded(unit.model.trained, unit.oracle_fit, unit.shape, unit.classes, unit.seed)
                 self._oracles = {unit.oracle_fit: made}
             oracle = self._oracles[unit.oracle_fit]
-        return Stage(
-            model, weights, batch, logits, self._mean(dataset, unit), fingerprint(model.module), unit.classes, *oracle
-        )
+        mean, untouched = self._mean(dataset, unit), fingerprint(model.module)
+        return Stage(model, weights, batch, logits, mean, untouched, unit.classes, *oracle, unread=found.unread)
 
     def _job(self, job: Job, unit: Unit, stage: Stage) -> float:
         """Carry out and commit a job; return the seconds spent inside network passes."""
         rows: Sequence[int] = ()
         if unit.part == 0 and job.explainer:
-            rows = gallery_rows(stage.batch.label.tolist(), stage.logits.argmax(dim=1).tolist())
+            shown = [place for place in range(len(unit.ids)) if place not in stage.unread]
+            labels, guesses = (side[shown].tolist() for side in (stage.batch.label, stage.logits.argmax(dim=1)))
+            rows = [shown[place] for place in gallery_rows(labels, guesses)]
             pictures = gallery_key(unit.samples_digest, rows)
             if not self.store.has_gallery(pictures):
                 self.store.write_gallery(pictures, gallery_images(stage.batch, rows))
@@ -202,7 +205,8 @@ class Worker:
         arrays = columns.arrays()
         asks = any("oracle" in getattr(metric.spec, "uses", ()) for metric in job.metrics)
         oracle = stage.oracle_weights if asks else None
-        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, explained_by, columns.unmeasured, oracle)
+        untold = columns.unmeasured | as_unmeasured({unit.ids[place]: why for place, why in stage.unread.items()})
+        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, explained_by, untold, oracle)
         return float(cost["network_seconds"])
 
     def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Columns, dict[str, Any]]:
@@ -285,7 +289,7 @@ class Worker:
             return torch.tensor(json.loads(path.read_text()), dtype=torch.float32, device=self.device)
         except (OSError, ValueError, TypeError):  # not there yet, or damaged
             ids = dataset.index("test").ids
-            values = mean_colour(dataset.load([ids[i] for i in evenly(len(ids))]).image)
+            values = mean_colour(readable(dataset.load([ids[i] for i in evenly(len(ids))])).image)
             write_atomic(path, json.dumps(values).encode())
             return torch.tensor(values, dtype=torch.float32, device=self.device)
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from xbench.data import Bools, Dataset, Floats, Index, Samples
+from xbench.data import Bools, Dataset, Index, Samples
 from xbench.errors import XbenchError, did_you_mean
+from xbench.unread import read_each
 from xbench_chestxray.chexlocalize_tables import FILMS, FINDINGS, OTHER_NAMES, SOURCE, Film, Part, read_part
 from xbench_chestxray.nih import read_film
 
@@ -59,24 +59,20 @@ class Chexlocalize:
     def load(self, ids: Sequence[str]) -> Samples:
         """Return films [B,1,size,size] and masks [B,size,size], evidence for the finding (class 1).
 
-        A film on which nothing is drawn has an empty mask. Raises XbenchError, naming the file, for a film that cannot be
-        decoded.
+        A film on which nothing is drawn has an empty mask; one that cannot be decoded is named in ``unread``.
         """
         films = [self._find(name) for name in ids]
-
-        def read(film: Film) -> tuple[Floats, Bools]:
-            empty = np.zeros((self.size, self.size), bool)
-            mask = shrink(film.truth.pixels(), self.size) if film.truth else empty
-            return read_film(film.path, self.size), mask
-
-        with ThreadPoolExecutor(_THREADS) as pool:  # Pillow decodes and resizes outside the interpreter's lock
-            pairs = list(pool.map(read, films))
         shape = (len(ids), self.size, self.size)
-        return Samples(
-            np.array([image for image, _ in pairs], np.float32).reshape(shape)[:, None],
-            mask=np.array([mask for _, mask in pairs], bool).reshape(shape),
-            mask_class=np.array([1 if film.truth else -1 for film in films], np.int64),
-        )
+        image, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
+
+        def read(i: int, film: Film) -> None:
+            image[i] = read_film(film.path, self.size)
+            if film.truth:
+                mask[i] = shrink(film.truth.pixels(), self.size)
+
+        unread = read_each(films, read, _THREADS)
+        labels = np.array([1 if film.truth else -1 for film in films], np.int64)
+        return Samples(image[:, None], mask=mask, mask_class=labels, unread=unread)
 
     def _chosen(self, split: str) -> tuple[Part, dict[str, Film], tuple[str, ...]]:
         """Return the part that a split comes from, its films by name, and the notes; no patient is in two splits."""

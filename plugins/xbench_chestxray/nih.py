@@ -4,7 +4,6 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 
 from xbench.data import Bools, Dataset, Floats, Index, Ints, Samples
 from xbench.errors import XbenchError, did_you_mean
+from xbench.unread import read_each
 from xbench_chestxray.nih_splits import SPLITS, divide
 from xbench_chestxray.nih_tables import (
     BOXES,
@@ -92,18 +92,23 @@ class Nih:
     def load(self, ids: Sequence[str]) -> Samples:
         """Return films [B,1,size,size] and their boxes as masks [B,size,size], evidence for the finding (class 1).
 
-        A film without a box has an empty mask. Raises XbenchError, naming the file, for a film that cannot be decoded.
+        A film without a box has an empty mask; one that cannot be decoded is named in ``unread``.
         """
         place = self._place
         paths = [self._films.paths[place[name]] for name in ids]
-        with ThreadPoolExecutor(_THREADS) as pool:  # Pillow decodes and resizes outside the interpreter's lock
-            images = list(pool.map(lambda path: read_film(path, self.size), paths))
         boxes = [self._films.boxes.get(name, []) for name in ids]
         shape = (len(ids), self.size, self.size)
+        images = np.zeros(shape, np.float32)
+
+        def read(i: int, path: str) -> None:
+            images[i] = read_film(path, self.size)
+
+        unread = read_each(paths, read, _THREADS)
         return Samples(
-            np.array(images, np.float32).reshape(shape)[:, None],
+            images[:, None],
             mask=np.array([box_mask(each, self.size) for each in boxes], bool).reshape(shape),
             mask_class=np.array([1 if each else -1 for each in boxes], np.int64),
+            unread=unread,
         )
 
     @cached_property

@@ -114,13 +114,17 @@ class Grid:
         )
 
     def load(self, ids: Sequence[str]) -> Samples:
-        """Return mosaics [B,3,H,W], and as masks [B,H,W] the quarters that show the label; of a training sample, everything."""
+        """Return mosaics [B,3,H,W], and as masks [B,H,W] the quarters that show the label; of a training sample, everything.
+
+        A mosaic of which one photograph cannot be read is named in ``unread``.
+        """
         known = {name: (split, each) for split, held in self._mosaics.items() for name, each in held.items()}
         if unknown := [name for name in ids if name not in known]:
             raise XbenchError(f"photos/grid has no mosaic {unknown[0]!r}")
         chosen = [known[name] for name in ids]
         names = sorted({part for _, each in chosen for part in each.parts})
-        pixels = dict(zip(names, self.photographs.load(names).image, strict=True))
+        found = self.photographs.load(names)
+        pixels, damaged = dict(zip(names, found.image, strict=True)), {names[i]: why for i, why in found.unread.items()}
         side = self.photographs.size
         image = np.empty((len(ids), 3, 2 * side, 2 * side), np.float32)
         mask = np.zeros((len(ids), 2 * side, 2 * side), bool)
@@ -129,7 +133,11 @@ class Grid:
                 rows, columns = _quarter(place, side)
                 image[i, :, rows, columns] = pixels[part]
                 mask[i, rows, columns] = split != "test" or place == each.place
-        return Samples(image, mask=mask, mask_class=np.array([each.label for _, each in chosen], np.int64))
+        unread = {
+            i: damaged[part] for i, (_, each) in enumerate(chosen) for part in reversed(each.parts) if part in damaged
+        }
+        labels = np.array([each.label for _, each in chosen], np.int64)
+        return Samples(image, mask=mask, mask_class=labels, unread=unread)
 
     @cached_property
     def _mosaics(self) -> dict[str, dict[str, "_Mosaic"]]:

@@ -55,6 +55,13 @@ def open_nih(root, **params):
     return nih(root, **{"size": 8, "finding": "Cardiomegaly", "split": "auto", "seed": 0, **params})
 
 
+def unread_of(samples):
+    """Return why the one sample of a batch that cannot be read cannot."""
+    (message,) = samples.unread.values()
+    assert len(message.splitlines()) == 1
+    return message
+
+
 def error_of(action):
     with pytest.raises(XbenchError) as caught:
         action()
@@ -297,7 +304,7 @@ def test_damaged_film_is_named(tmp_path, damage):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     path.write_bytes(damage(path.read_bytes()))
-    message = error_of(lambda: data.load([name]))
+    message = unread_of(data.load([name]))
     assert message.startswith(f"{path} is not a readable image (")
     assert "fetch it again" in message
 

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.plan import make_plan
     from xbench.report import draw_pictures, write_counts
     from xbench.report.html import write_report
-    from xbench.report.results import read_results
+    from xbench.report.results import read_results, unread_line
     from xbench.store import Store
     from xbench.tables import write_tables
 
@@ -87,6 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
             say("{}", line)
     for path in dict.fromkeys(store.damaged):
         print(f"xbench: {path} was damaged and has been computed again", file=sys.stderr)
+    if told := unread_line(results):
+        print(f"xbench: {told}", file=sys.stderr)
     for cell, status, reason in outcome.failures:
         print(f"xbench: {cell.label}: {status}: {reason}", file=sys.stderr)
     done = f"{outcome.computed} slices computed" if outcome.computed else "nothing new to compute"

@@ -41,7 +41,9 @@ def confusions(results: Iterable[Result]) -> Iterator[Confusion]:
         if result.explainer or result.series or not result.ok:
             continue
         counts = np.zeros((len(result.classes), len(result.classes)), dtype=int)
-        known = result.labels >= 0  # -1 is no label
+        known = (result.labels >= 0) & (
+            result.arrays["predicted"] >= 0
+        )  # -1: no label, or a sample that cannot be read
         np.add.at(counts, (result.labels[known], result.arrays["predicted"][known]), 1)
         if not known.any():
             continue

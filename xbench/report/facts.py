@@ -15,6 +15,7 @@ from xbench.report.results import Result
 from xbench.report.translations import CAVEAT, by_another, heading, translated
 from xbench.store import Json
 from xbench.trust import FEWEST, Agreement, Trust, trust_of
+from xbench.unread import scores_in, unread_in
 
 _CLASSES = 20
 """Of how many classes a matrix is still drawn."""
@@ -178,8 +179,9 @@ def failures(results: Iterable[Result]) -> list[tuple[str, str, list[str]]]:
         if not result.ok:
             found.setdefault((result.record.status, result.record.reason), []).append(who)
         reasons: dict[str, list[str]] = {}
-        for score, why in {**result.definition.get("missing", {}), **result.record.unmeasured}.items():
+        for score, why in {**result.definition.get("missing", {}), **scores_in(result.record.unmeasured)}.items():
             reasons.setdefault(why, []).append(score)
+        found |= {("cannot be read", why): [name] for name, why in unread_in(result.record.unmeasured).items()}
         # Of a cell that is unsupported as a whole the reason says it already.
         for why, scores in reasons.items() if result.record.status != "unsupported" else ():
             found.setdefault(("not measured", why), []).append(f"{who}: {', '.join(scores)}")

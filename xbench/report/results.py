@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xbench.store import Arrays, Json, Record, Store, gallery_key
+from xbench.unread import line, unread_in
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +103,16 @@ def read_results(store: Store, keys: Iterable[str]) -> list[Result]:
             tables[digest] = store.samples(digest)
         found.append(Result(record, tables[digest]))
     return found
+
+
+def unread_line(results: Iterable[Result]) -> str:
+    """Return the line that a run says of samples that cannot be read, or an empty string."""
+    found: dict[str, str] = {}
+    tables: dict[str, Json] = {}
+    for result in results:
+        found |= unread_in(result.record.unmeasured)
+        tables[result.definition["samples"]] = result.samples
+    return line(found, len({name for table in tables.values() for name in table["ids"]})) if found else ""
 
 
 def gallery_of(store: Store, result: Result) -> dict[str, dict[int, NDArray[Any]]]:
