@@ -11,7 +11,7 @@ from xbench.components import Component, expand, resolve
 from xbench.errors import XbenchError, did_you_mean
 from xbench.plugins import Registry
 from xbench.refs import convert_scalar, parse_ref, split_outside_brackets, typed_params
-from xbench.specs import MetricSpec
+from xbench.specs import MetricSpec, Param
 
 _TARGETS = ("predicted", "label", "annotated")
 _LISTS = {"model": "models", "explainer": "explainers", "metric": "metrics"}
@@ -43,6 +43,7 @@ class Options:
     workers: int | None = None
     threads: int | None = None
     executor: str = "local"
+    executor_params: dict[str, str] = field(default_factory=dict)
     budget: float = 600.0
     silence: float = 300.0
     out: str | None = None
@@ -68,7 +69,10 @@ KEYS = {
     "device": ("auto|cpu|cuda[:i]", "where to compute; auto takes CUDA when there is one"),
     "workers": ("auto|N", "processes; auto: one a GPU, or one on the CPU"),
     "threads": ("N", "CPU threads of a worker while it explains and scores; its share of the cores unless given"),
-    "executor": ("local|inline", "what carries the work (xbench list executors)"),
+    "executor": (
+        "local|inline|...",
+        "what carries the work (xbench list executors); EXECUTOR.NAME=VALUE sets its parameters (xbench show EXECUTOR)",
+    ),
     "budget": ("SECONDS", "the longest an explainer may take for one slice of samples"),
     "silence": (
         "SECONDS",
@@ -104,6 +108,7 @@ class RunConfig:
     silence: float
     out: Path
     notes: tuple[str, ...] = ()
+    executor_params: dict[str, Param] = field(default_factory=dict)
 
 
 def parse_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
@@ -120,6 +125,8 @@ def parse_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
         seen.add(key)
         if key.startswith("data.") and len(key) > 5:
             options.data_params[key[5:]] = value
+        elif all(key.partition(".")):
+            options.executor_params[key] = value
         elif key not in KEYS:
             hint = did_you_mean(key, KEYS) or f"; the keys are {', '.join(KEYS)}"
             mistakes.append(f"unknown key {key!r}{hint}")
@@ -147,6 +154,7 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
     if options.executor not in registry.executors:
         hint = did_you_mean(options.executor, registry.executors) or f"; one of {', '.join(registry.executors)}"
         mistakes.append(f"executor {options.executor!r} is not installed{hint} (xbench list executors)")
+    executor_params = _executor_params(options, registry, mistakes)
     if mistakes:
         raise XbenchError(*mistakes)
     assert options.suite is not None
@@ -177,6 +185,7 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
         silence=options.silence,
         out=Path(options.out or f"runs/{options.suite}"),
         notes=tuple(map(str, settings.get("notes") or ())),
+        executor_params=executor_params,
     )
 
 
@@ -315,6 +324,24 @@ def _data(
     resolved, faults = typed_params(data.spec, [*data.params.items(), *extra.items()])
     mistakes += faults
     return Component(data.spec, resolved), Path(str(root)).expanduser() if root is not None else None
+
+
+def _executor_params(options: Options, registry: Registry, mistakes: list[str]) -> dict[str, Param]:
+    """Return the parameters of the run's executor, written ``EXECUTOR.NAME=VALUE``."""
+    given = []
+    for key, value in options.executor_params.items():
+        owner, _, name = key.partition(".")
+        if owner == options.executor:
+            given.append((name, value))
+        elif owner in registry.executors:
+            mistakes.append(f"{key} is a parameter of executor={owner}, and this run has executor={options.executor}")
+        else:
+            hint = did_you_mean(key, [*KEYS, "data.root"]) or f"; the keys are {', '.join(KEYS)}"
+            mistakes.append(f"unknown key {key!r}{hint}")
+    spec = registry.executors.get(options.executor)
+    params, faults = typed_params(spec, given) if spec else ({}, [])
+    mistakes += faults
+    return params
 
 
 def parse_ref_or_none(text: str) -> str | None:

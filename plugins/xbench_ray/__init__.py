@@ -14,11 +14,9 @@ def xbench_executors() -> list[ExecutorSpec]:
             factory="xbench_ray.executor:RayExecutor",
             params={"address": "", "cpus": 1},
             meanings={
-                "address": "HOST:PORT of a running cluster, or auto for the one this machine belongs to; empty starts one "
-                "here for as long as the run takes",
-                "cpus": "cores of a worker on a running cluster, 1 or more; one that is started here shares out its own",
+                "address": "HOST:PORT of a running cluster, auto: that of this machine; empty: one is started here",
+                "cpus": "cores of a worker on a running cluster, 1 or more; one that is started here is shared out evenly",
             },
             summary="many machines: workers on a Ray cluster (extra `ray`); what a lost machine had not finished goes again",
-            citation="P. Moritz et al. (2018). Ray: A Distributed Framework for Emerging AI Applications. OSDI.",
         )
     ]

@@ -10,7 +10,7 @@ from xbench.config import read_yaml
 from xbench.errors import XbenchError
 from xbench.plugins import Registry
 from xbench.refs import is_pattern, matching, param_text, parse_ref, split_outside_brackets
-from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Spec
+from xbench.specs import DatasetSpec, ExecutorSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Spec
 
 Settings = Mapping[str, Any]
 
@@ -57,8 +57,8 @@ def suites_with(registry: Registry, spec: Spec) -> dict[str, list[str]]:
 def example(registry: Registry, spec: Spec) -> str:
     """Return a command that runs a component, its first parameter that can be set otherwise set so.
 
-    The suite is the first one whose data and models it fits, if there is one that has it anyway; executors have no
-    parameters. Empty where no suite is installed.
+    The suite is the first one whose data and models it fits, if there is one that has it anyway. Empty where no suite
+    is installed.
     """
     suite = min(registry.suites, key=lambda name: (*_fitness(registry, name, spec), name), default="")
     if not suite:
@@ -67,6 +67,8 @@ def example(registry: Registry, spec: Spec) -> str:
     words = ["xbench", "run", f"suite={suite}"]
     if isinstance(spec, DatasetSpec):
         words += [f"data={spec.id}", *(f"data.{name}={_written(value)}" for name, value in changed.items())]
+    elif isinstance(spec, ExecutorSpec):
+        words += [f"executor={spec.id}", *(f"{spec.id}.{name}={_written(value)}" for name, value in changed.items())]
     else:
         words.append(f"{spec.kind}={spec.id}{param_text(spec, {**spec.params, **changed})}")
     return shlex.join(words)

@@ -1,0 +1,156 @@
+"""Tasks to the machines of a Ray cluster: results go through the shared folder, only events come back through Ray."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xbench.attempts import Attempts, Flight
+from xbench.errors import XbenchError
+from xbench.events import Event, Fatal, WorkOptions
+from xbench.fit_tasks import FitTask
+from xbench.plan import Task
+from xbench.shared import cache_mark
+from xbench_ray.cluster import join, ray_module
+from xbench_ray.serving import Post, serve
+
+_LOOK_SECONDS = 5.0
+_A_LOST_MACHINE = 0.5
+"""How much of a crash it is that a machine was lost with a job on it: seldom the job's fault."""
+
+
+@dataclass
+class _Stream(Flight):
+    """A task that Ray carries out, or keeps until there is room."""
+
+    log: Path
+
+
+class RayExecutor:
+    """Keep the workers of a cluster busy, with no more tasks pending than there is room for.
+
+    Trainings on the CPU get a machine each: the number of threads decides how sums are rounded.
+    """
+
+    def __init__(self, options: WorkOptions, address: str = "", cpus: int = 1) -> None:
+        if ":" in options.device:
+            raise XbenchError(f"device={options.device}: Ray gives a worker whichever GPU is free; say device=cuda")
+        if cpus < 1:
+            raise XbenchError(f"ray.cpus={cpus} must be 1 or more")
+        self.options, self.address, self.cpus = options, address, cpus
+        self._attempts = Attempts(options)
+        self._streams: dict[Any, _Stream] = {}
+        self._ray: Any = None
+        self._mine = False
+        self._room = 1
+
+    def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
+        """Carry out tasks; yield events as they come."""
+        self._attempts.begin(tasks)
+        while True:
+            while len(self._streams) < self._room and (task := self._attempts.next()) is not None:
+                self._submit(task)
+            if not self._streams:
+                return
+            wait = min(flight.deadline for flight in self._streams.values()) - time.monotonic()
+            ready, _ = self._ray.wait(list(self._streams), timeout=max(0.0, min(wait, _LOOK_SECONDS)))
+            for stream in ready:
+                yield from self._heard(stream)
+            now = time.monotonic()
+            for stream, flight in [each for each in self._streams.items() if each[1].deadline <= now]:
+                self._drop(stream)
+                yield from self._attempts.overdue(flight)
+            if not ready and not self._look():
+                self.close()
+                yield Fatal("no machine of the Ray cluster is left that could go on; run the same command again later")
+
+    def close(self) -> None:
+        """Stop at once: all processes that work for this run end, and the cluster too if it was started here."""
+        for stream in list(self._streams):
+            self._drop(stream)
+        if self._mine:
+            self._mine = False
+            self._ray.shutdown()
+
+    def _heard(self, stream: Any) -> Iterator[Event]:
+        errors, flight = self._ray.exceptions, self._streams[stream]
+        try:
+            event = self._ray.get(next(stream))
+        except StopIteration:
+            del self._streams[stream]
+            self._attempts.give_back(flight)
+        except errors.RayError as error:
+            del self._streams[stream]
+            machine = isinstance(error, (errors.NodeDiedError, errors.ObjectLostError))
+            what = error.cause if isinstance(error, errors.RayTaskError) else error
+            how = "its machine was lost" if machine else f"{type(what).__name__}; see {flight.log}"
+            detail = f"{what}\n{_tail(flight.log)}"
+            yield from self._attempts.crashed(flight, how, detail, _A_LOST_MACHINE if machine else 1.0)
+        else:
+            self._attempts.heard(flight, event)
+            if isinstance(event, Fatal):
+                self.close()
+            yield event
+
+    def _submit(self, task: Task) -> None:
+        if self._ray is None:
+            self._connect()
+        fit = isinstance(task, FitTask)
+        whole = fit and "GPU" not in self._needs
+        cpus = min(machine["CPU"] for machine in self._machines()) if whole else self.cpus
+        remote = self._serve.options(num_cpus=cpus, num_gpus=self._needs.get("GPU", 0))
+        busy = {flight.log for flight in self._streams.values()}
+        log = next(
+            log for n in range(len(busy) + 1) if (log := self._post.options.out / f"logs/ray-{n}.log") not in busy
+        )
+        log.parent.mkdir(parents=True, exist_ok=True)
+        stream = remote.remote(self._post, task, None if fit else self.cpus, log)
+        self._streams[stream] = _Stream(task=task, log=log)
+
+    def _drop(self, stream: Any) -> None:
+        del self._streams[stream]
+        with contextlib.suppress(Exception):  # whatever has gone already
+            self._ray.cancel(stream, force=True)
+
+    def _connect(self) -> None:
+        ray = ray_module()
+        if not ray.is_initialized():
+            cores = len(os.sched_getaffinity(0))
+            if not self.address:
+                self.cpus = max(1, cores // self.options.workers)
+            join(ray, self.address, max(cores, self.cpus * self.options.workers))
+            self._mine = True
+        self._ray = ray
+        self._needs = {"CPU": float(self.cpus)}
+        gpus = sum(machine.get("GPU", 0) for machine in self._machines())
+        if self.options.device == "cuda" or (self.options.device == "auto" and gpus):
+            self._needs["GPU"] = 1.0
+        if not self._look():
+            machines, cpus = len(self._machines({})), sum(each.get("CPU", 0) for each in self._machines({}))
+            wanted = f"{self.cpus} CPUs" + (" and a GPU" if "GPU" in self._needs else "")
+            raise XbenchError(
+                f"a worker needs {wanted}, and no machine of the Ray cluster has them ({machines} machines, {cpus:g} CPUs, "
+                f"{gpus:g} GPUs); device=cpu does without a GPU, ray.cpus=1 with fewer cores"
+            )
+        device = "cuda" if "GPU" in self._needs else "cpu"
+        self._post = Post(replace(self.options, device=device), os.getcwd(), cache_mark())
+        self._serve = ray.remote(max_retries=0, max_calls=0, num_returns="streaming")(serve)
+
+    def _machines(self, needs: dict[str, float] | None = None) -> list[dict[str, float]]:
+        """Return what each machine has that can take a task."""
+        needs = self._needs if needs is None else needs
+        found = [machine["Resources"] for machine in self._ray.nodes() if machine["Alive"]]
+        return [each for each in found if all(each.get(name, 0) >= need for name, need in needs.items())]
+
+    def _look(self) -> int:
+        """Return for how many tasks there is room now: machines come and go."""
+        room = sum(min(int(each[name] // need) for name, need in self._needs.items()) for each in self._machines())
+        self._room = min(room, self.options.workers or room)
+        return self._room
+
+
+def _tail(log: Path) -> str:
+    return log.read_bytes()[-2000:].decode(errors="replace") if log.exists() else ""
