@@ -13,7 +13,7 @@ STALE_SECONDS = 3600
 """The age at which what a writer left behind is taken for rubbish: none is at work on one file for so long."""
 
 
-def write_atomic(path: Path, content: bytes, *, own: bool = False) -> None:
+def write_atomic(path: Path, content: bytes, *, own: bool = False, flush: bool = True) -> None:
     """Write a file so that a reader, or a crash at any moment, sees the old content or the new, never a part.
 
     Parameters
@@ -24,13 +24,15 @@ def write_atomic(path: Path, content: bytes, *, own: bool = False) -> None:
         All of it.
     own
         Whether the path is ours alone, so that a folder in its place is damage and is set aside.
+    flush
+        Whether to wait for the disk; what is validated by a hash and can be written again need not.
 
     Raises
     ------
     CannotWrite
         The disk or the permissions forbid it; names the path.
     """
-    with replacing(path, own=own) as temporary:
+    with replacing(path, own=own, flush=flush) as temporary:
         temporary.write_bytes(content)
 
 
@@ -51,11 +53,12 @@ def write_first(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, own: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, own: bool = False, flush: bool = True) -> Iterator[Path]:
     """Yield the name under which to write what takes the place of ``path`` at the end; see `write_atomic`."""
     with _beside(path) as temporary:
         yield temporary
-        _sync(temporary)
+        if flush:
+            _sync(temporary)
         try:
             os.replace(temporary, path)
         except OSError:
@@ -63,7 +66,8 @@ def replacing(path: Path, *, own: bool = False) -> Iterator[Path]:
                 raise
             _set_aside(path)
             os.replace(temporary, path)
-        _sync(path.parent)
+        if flush:
+            _sync(path.parent)
 
 
 def remove_own(path: Path) -> None:
@@ -90,7 +94,7 @@ def remove_stale(path: Path) -> None:
             path.unlink()
 
 
-def list_names(folder: Path) -> list[str]:
+def list_names(folder: Path | str) -> list[str]:
     """Return the names in a folder, or none where it cannot be read."""
     try:
         return os.listdir(folder)

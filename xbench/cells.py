@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from xbench.components import Component, explainer_unmet, metric_unmet, score_facts
 from xbench.data import Selection
 from xbench.fit_tasks import CONTENT_SCHEMA, ORACLE_SEED, FitPlanner
+from xbench.keys import Json, canonical_text, encoded, slice_size
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Spec
-from xbench.store import Json, canonical, slice_size
 
 T = TypeVar("T")
 
@@ -128,8 +128,8 @@ class CellPlanner:
         if explainer_fit is None:
             digest = pair.front.copy()
         else:
-            digest = hashlib.sha256(f"{before}{_value(explainer_fit)}{metrics}".encode())
-        digest.update(f"{network}{_value(model_fit)}{size}{_value(oracle_fit)}{samples}{seed}{rest}".encode())
+            digest = hashlib.sha256(encoded(f"{before}{_value(explainer_fit)}{metrics}"))
+        digest.update(encoded(f"{network}{_value(model_fit)}{size}{_value(oracle_fit)}{samples}{seed}{rest}"))
         return Cell(
             key=digest.hexdigest(),
             model=model,
@@ -166,7 +166,7 @@ class CellPlanner:
         before = self._once(("before", id(explainer)), partial(self._before, explainer))
         size, samples = self._once(("samples", level), partial(self._samples, selection))
         front = self._once(
-            ("front", id(explainer), id(choice)), lambda: hashlib.sha256(f"{before}null{choice.text}".encode())
+            ("front", id(explainer), id(choice)), lambda: hashlib.sha256(encoded(f"{before}null{choice.text}"))
         )
         return _Pair(refused, useless, choice, (before, choice.text, network, size, samples, rest), front)
 
@@ -204,7 +204,7 @@ class CellPlanner:
 
     def _network(self, model: Component, explainer: Component | None) -> tuple[str, str, str]:
         config = self.fits.config
-        named = canonical({**model.definition(), "text": model.text}).decode()
+        named = canonical_text({**model.definition(), "text": model.text})
         target, suite = (
             config.target if explainer else None,
             {"suite": config.suite, "suite_version": config.suite_version},
@@ -225,7 +225,7 @@ class CellPlanner:
 
 def _members(**values: object) -> str:
     """Return some members of a canonical JSON object."""
-    return canonical(values).decode()[1:-1]
+    return canonical_text(values)[1:-1]
 
 
 def _value(key: str | None) -> str:

@@ -10,7 +10,7 @@ from xbench.components import Component, import_attr
 from xbench.config import RunConfig
 from xbench.data import Dataset, Index
 from xbench.errors import XbenchError
-from xbench.store import Json, canonical
+from xbench.keys import Json, canonical_text, encoded
 
 # Raised whenever the harness's own part in a number changes: choice of targets, mean colour, what is stored (columns.py).
 CONTENT_SCHEMA = 3
@@ -102,10 +102,10 @@ class FitPlanner:
         part, used = self._parts[id(component)], (id(model), model_fit)
         if used not in self._uses:
             uses = [{**model.definition(), "fit": model_fit}] if model else []
-            self._uses[used] = uses, canonical(uses).decode()
+            self._uses[used] = uses, canonical_text(uses)
         uses, written = self._uses[used]
         before, between, after = part.pieces
-        key = hashlib.sha256(f"{before}{seed}{between}{written}{after}".encode()).hexdigest()
+        key = hashlib.sha256(encoded(f"{before}{seed}{between}{written}{after}")).hexdigest()
         if key not in self.tasks:
             self.tasks[key] = FitTask(
                 key=key,
@@ -137,7 +137,7 @@ class FitPlanner:
         # Canonical JSON is in the order of names.
         ends = ("", "seed"), ("seed", "uses"), ("uses", "~")
         pieces = [{name: value for name, value in values.items() if low < name < high} for low, high in ends]
-        first, second, third = (canonical(piece).decode()[1:-1] for piece in pieces)
+        first, second, third = (canonical_text(piece)[1:-1] for piece in pieces)
         return _Part(values, (f'{{{first},"seed":', f',{second},"uses":', f",{third}}}"), component.trained)
 
 

@@ -11,7 +11,17 @@ Json = dict[str, Any]
 
 def canonical(value: Any) -> bytes:
     """Return the one JSON form of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    return encoded(canonical_text(value))
+
+
+def canonical_text(value: Any) -> str:
+    """Return the one JSON form of a value as text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def encoded(text: str) -> bytes:
+    """Return a text in UTF-8. A path or a log that is none holds halves of surrogate pairs, which pass."""
+    return text.encode(errors="surrogatepass")
 
 
 def content_key(value: Any) -> str:
@@ -23,7 +33,7 @@ def is_key_of(key: str, value: Any) -> bool:
     """Say whether a value that was read, whatever it is, hashes to a key."""
     try:
         return content_key(value) == key
-    except ValueError:  # a NaN, or half a surrogate pair: nothing that we wrote
+    except ValueError:  # a NaN: nothing that we wrote
         return False
 
 
@@ -46,6 +56,12 @@ def unsealed(value: Json) -> Json | None:
     """Return a value without its digest, or None where it is not what that says; earlier versions wrote none."""
     rest = {name: each for name, each in value.items() if name != "digest"}
     return rest if "digest" not in value or is_key_of(value["digest"], rest) else None
+
+
+def read_sealed(path: Path) -> Json | None:
+    """Return the object in a file without its digest, or None where it cannot be read or is not what that says."""
+    found = read_json(path)
+    return None if found is None else unsealed(found)
 
 
 def read_json(path: Path) -> Json | None:

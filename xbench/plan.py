@@ -121,7 +121,7 @@ def units(plan: Plan, store: Store, skip: Iterable[str] = (), begin: float = 0.0
     first = int(begin * len(places))
     for cells, part in places[first:] + places[:first]:
         size = slice_size(len(cells[0].selection.ids))
-        if todo := [cell for cell in cells if not store.committed(cell.key, part)]:
+        if todo := [cell for cell in cells if not store.committed(cell.key, part, cell.selection.digest)]:
             yield unit(plan, todo, part, slice(part * size, (part + 1) * size))
 
 
@@ -154,7 +154,7 @@ def write_plan(plan: Plan, store: Store) -> None:
         table: Json = {"ids": selection.ids, "labels": selection.labels, "groups": selection.groups}
         store.write_samples(selection.digest, table)
     for cell in plan.cells:
-        store.define(cell.key, cell.definition)
+        store.define(cell.key, cell.text)
         told = "unsupported", " ".join(cell.unsupported.split())
         if cell.unsupported and store.failure(cell.key) != told:
             store.fail(cell.key, *told)

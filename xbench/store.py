@@ -5,16 +5,29 @@ A folder holds ``records/<2 hex>/<key>/``: ``cell.json`` (what the key is the ha
 cells (`xbench.sample_files`). Several runs may write one folder at once.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from xbench.atomic import remove_own, sweep_folder, write_atomic
+from xbench.atomic import list_names, remove_own, sweep_folder, write_atomic
 from xbench.cache import cache_folder, fit_folder, has_fit
 from xbench.data import samples_digest
 from xbench.errors import XbenchError
-from xbench.keys import Json, canonical, content_key, gallery_key, is_key_of, read_json, sealed, slice_size, unsealed
+from xbench.keys import (
+    Json,
+    canonical,
+    content_key,
+    encoded,
+    gallery_key,
+    is_key_of,
+    parse_json,
+    read_json,
+    read_sealed,
+    sealed,
+    slice_size,
+)
 from xbench.record import Record, Records, is_column, join, total
 from xbench.sample_files import (
     are_texts,
@@ -53,6 +66,8 @@ class Store:
         self.root = root
         self._damage = Damage()
         self._whole: set[tuple[str, int]] = set()
+        # Of pictures: the cell that makes them again, or None where they are whole.
+        self._pictures: dict[str, str | None] = {}
 
     @property
     def damaged(self) -> list[Path]:
@@ -70,23 +85,28 @@ class Store:
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the keys of all cells in the folder, in order."""
-        records = self.root / "records"
-        if records.is_dir():
-            for shard in sorted(path for path in records.iterdir() if path.is_dir()):
-                yield from sorted(path.name for path in shard.iterdir() if (path / "cell.json").exists())
+        records = f"{self.root}/records"  # of a hundred thousand cells, paths as objects would take most of the time
+        for shard in sorted(list_names(records)):
+            for key in sorted(list_names(f"{records}/{shard}")):
+                if os.path.exists(f"{records}/{shard}/{key}/cell.json"):
+                    yield key
 
     def __contains__(self, key: str) -> bool:
         """Whether the folder holds a cell, damaged or not."""
         return (self.folder(key) / "cell.json").exists()
 
-    def define(self, key: str, definition: Json) -> None:
-        """Write down what a cell is, once; what is there and damaged is noted and written again."""
+    def define(self, key: str, definition: Json | str) -> None:
+        """Write down what a cell is, once; what is there and damaged is noted and written again.
+
+        ``definition`` may be its canonical JSON. It is not put on the disk at once: a run can write it again, and its hash
+        tells whether it is whole.
+        """
+        raw = encoded(definition) if isinstance(definition, str) else canonical(definition)
         path = self.folder(key) / "cell.json"
-        raw = json.dumps(definition, indent=1, sort_keys=True).encode()
         there = os.path.lexists(path)
-        if there and _is_definition(path, key, raw):
+        if there and _is_definition(path, key):
             return
-        write_atomic(path, raw, own=True)
+        write_atomic(path, raw, own=True, flush=False)
         if there:
             self.damaged.append(path)
 
@@ -126,8 +146,6 @@ class Store:
     def fail(self, key: str, status: str, reason: str, detail: str = "") -> None:
         """Record why a cell has no scores: a status, one line, and a traceback or log where there is one."""
         value = {"status": status, "reason": " ".join(reason.split()), "detail": detail}
-        # A log may hold half a surrogate pair, of which there is no UTF-8.
-        value = {name: text.encode(errors="replace").decode() for name, text in value.items()}
         write_atomic(self.folder(key) / "status.json", json.dumps(sealed(value), indent=1).encode(), own=True)
 
     def forgive(self, key: str) -> None:
@@ -142,23 +160,32 @@ class Store:
         path = self.folder(key) / "status.json"
         if not os.path.lexists(path):
             return None
-        found = unsealed(read_json(path) or {"digest": None})
+        found = read_sealed(path)
         if found is None:
             if os.path.lexists(path):  # and was not forgiven meanwhile by another run
                 self.damaged.append(path)
             return None
         return str(found.get("status")), str(found.get("reason"))
 
-    def committed(self, key: str, part: int) -> bool:
+    def committed(self, key: str, part: int, samples: str = "") -> bool:
         """Say whether a slice is there and whole; a damaged one is noted in ``damaged`` and counts as missing.
 
-        Each slice is read and hashed once in a Store's life.
+        Each slice is read and hashed once in a Store's life. Where the digest of its samples is given, the pictures that go
+        with it must be there too; of the cells that share them, the first one asked about counts as missing.
         """
-        if (key, part) not in self._whole:
+        if (key, part) not in self._whole and self._has_head(key, part):
             found = read_slice(self.folder(key), key, part, self._damage)
-            if found and found.cost is not None:
+            if found and found.cost is not None and (not samples or self._has_pictures(key, found, samples)):
                 self._whole.add((key, part))
         return (key, part) in self._whole
+
+    def _has_pictures(self, key: str, found: Slice, samples: str) -> bool:
+        if "gallery/row" not in found.arrays:
+            return True
+        pictures = gallery_key(samples, found.arrays["gallery/row"].tolist())
+        if pictures not in self._pictures:
+            self._pictures[pictures] = None if self.has_gallery(pictures) else key
+        return self._pictures[pictures] != key
 
     def read(self, key: str) -> Record:
         """Return what is committed of a cell. Raises XbenchError where its definition is damaged."""
@@ -239,6 +266,10 @@ class Store:
             sweep_folder(self.folder(key))
             sweep_slices(self.folder(key))
 
+    def _has_head(self, key: str, part: int) -> bool:
+        """Say whether a slice may be there, as fast as a file system tells."""
+        return os.path.lexists(f"{self.root}/records/{key[:2]}/{key}/{part:05d}.json")
+
     def _fitting(self, key: str, part: int, n: int) -> Slice | None:
         """Return a slice whose columns have a value for every sample of it, or None."""
         found, size = read_slice(self.folder(key), key, part, self._damage), slice_size(n)
@@ -249,11 +280,10 @@ class Store:
         return found
 
 
-def _is_definition(path: Path, key: str, raw: bytes) -> bool:
+def _is_definition(path: Path, key: str) -> bool:
     try:
-        if path.read_bytes() == raw:
-            return True
+        raw = path.read_bytes()
     except OSError:
         return False
-    found = read_json(path)
-    return found is not None and is_key_of(key, found)
+    # Canonical as it stands, but for what earlier versions wrote.
+    return hashlib.sha256(raw).hexdigest() == key or is_key_of(key, parse_json(raw))
