@@ -288,12 +288,39 @@ def test_a_wrapper_of_what_must_be_trained_is_unsupported(tmp_path):
     assert "which is trained" in row.reason
 
 
-def test_two_runs_at_once_in_one_folder_are_refused(tmp_path):
+def test_a_second_run_in_a_folder_says_so_once_and_goes_on(tmp_path):
     from xbench.alone import alone
+    from xbench.config import make_config
+    from xbench.events import Note
+    from xbench.plan import make_plan
+    from xbench.plugins import discover
 
-    with alone(tmp_path / "run"), pytest.raises(XbenchError, match="another run is writing"):
-        go(tmp_path / "run")
-    assert go(tmp_path / "run").failures == []
+    registry = discover()
+    settings = ["suite=blobs", f"out={tmp_path / 'run'}", "executor=inline", "device=cpu"]
+    plan = make_plan(make_config(settings, registry))
+    events = []
+    with alone(tmp_path / "run") as first:
+        outcome = api.execute(plan, registry, events.append)
+    assert first
+    assert (outcome.computed > 0, outcome.failures) == (True, ())
+    (told,) = (event.text for event in events if isinstance(event, Note))
+    assert told == f"another run is writing to {tmp_path / 'run'}: what it commits is not computed again"
+
+
+def test_where_a_run_begins_changes_neither_what_is_done_nor_that_it_is_done_once(tmp_path):
+    from xbench.config import make_config
+    from xbench.plan import make_plan, units
+    from xbench.plugins import discover
+
+    settings = ["suite=blobs", f"out={tmp_path / 'run'}", "limit=none", "model=fake/linear,fake/learnt"]
+    plan = make_plan(make_config(settings, discover()))
+    places = [
+        [(job.key, unit.part) for unit in units(plan, Store(tmp_path), begin=begin) for job in unit.jobs]
+        for begin in (0.0, 0.4, 0.99)
+    ]
+    assert len(set(places[0])) == len(places[0]) > 20
+    assert [sorted(each) for each in places] == [sorted(places[0])] * 3
+    assert len({tuple(each) for each in places}) == 3
 
 
 def test_a_damaged_table_of_samples_is_written_again(tmp_path):

@@ -1,4 +1,4 @@
-"""One writer a folder: two runs at once would undo each other's commits."""
+"""Who else writes to a folder: several runs may, and each is told whether it is the first."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,24 +6,25 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from xbench.errors import CannotWrite, XbenchError
+from xbench.errors import CannotWrite
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder, made if need be, for one run; the lock goes with the process.
+def alone(folder: Path) -> Iterator[bool]:
+    """Hold the folder, made if need be, for one run; yield False where another run holds it. The lock goes with the process.
 
-    Raises XbenchError where another run holds it, CannotWrite where it cannot be written.
+    Raises CannotWrite where the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
-        raise XbenchError(f"another run is writing to {folder}; wait for it, or choose another out=DIR") from None
+        yield False
+        return
     except OSError as error:
         raise CannotWrite(f"cannot write to {folder}: {error.strerror or error}") from error
     try:
-        yield
+        yield True
     finally:
         lock.release()

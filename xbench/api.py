@@ -4,28 +4,34 @@ import contextlib
 import json
 import os
 import platform
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import xbench
 from xbench import gpus
 from xbench.alone import alone
+from xbench.atomic import remove_own, write_atomic
 from xbench.bibliography import component_facts
+from xbench.cache import damaged_fit
 from xbench.cells import Cell
 from xbench.components import import_attr
 from xbench.config import RunConfig, make_config
 from xbench.errors import XbenchError
-from xbench.events import Event, Fatal, FitDone, JobDone, WorkOptions
+from xbench.events import Event, Fatal, FitDone, JobDone, Note, WorkOptions
 from xbench.fit_tasks import FitTask
+from xbench.keys import read_sealed, sealed
+from xbench.manifest import write_manifest
 from xbench.origin import origins, settings
 from xbench.plan import Executor, Plan, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
 from xbench.report.html import write_report
 from xbench.results import Outcome, Run
 from xbench.stopping import Stoppable
-from xbench.store import Store, has_fit, write_atomic
+from xbench.store import Store, has_fit
 from xbench.tables import write_tables
 
 
@@ -86,17 +92,30 @@ def execute(
     """
     config = plan.config
     store = Store(config.out)
-    with alone(config.out):
-        return _carry_out(plan, registry, store, listen, stopping)
+    with alone(config.out) as first:
+        if not first:
+            listen(Note(f"another run is writing to {config.out}: what it commits is not computed again"))
+        # Elsewhere than the other, which begins at the first place: they meet once.
+        return _carry_out(plan, registry, store, listen, stopping, 0.0 if first else random.random())
 
 
 def _carry_out(
-    plan: Plan, registry: Registry, store: Store, listen: Callable[[Event], None], stopping: Callable[[], bool]
+    plan: Plan,
+    registry: Registry,
+    store: Store,
+    listen: Callable[[Event], None],
+    stopping: Callable[[], bool],
+    begin: float,
 ) -> Outcome:
     config = plan.config
     store.sweep()
     write_plan(plan, store)
-    _write_manifest(plan, registry)
+    if damaged := _write_manifest(plan, registry):
+        store.damaged.append(damaged)
+    costs = config.out / "cost.json"
+    if os.path.lexists(costs) and read_sealed(costs) is None:
+        store.damaged.append(costs)
+        remove_own(costs)
     runnable = {cell.key: cell for cell in plan.cells if not cell.unsupported}
     for key in runnable:
         store.forgive(key)
@@ -108,6 +127,7 @@ def _carry_out(
         budget=config.budget,
         workers=config.workers or gpus.workers_of(config.device, os.environ),
         silence=config.silence,
+        own_choice=config.workers is None,
     )
     failed: dict[str, tuple[str, str]] = {}
     counts = {"slices": 0, "fits": 0}
@@ -120,7 +140,7 @@ def _carry_out(
             if isinstance(event, Fatal):
                 raise XbenchError(event.text)
             if isinstance(event, JobDone) and event.status == "ok":
-                counts["slices"] += 1
+                counts["slices"] += not event.found
                 network += event.network_seconds
             elif isinstance(event, JobDone):
                 failed[event.key] = (event.status, event.reason)
@@ -135,27 +155,36 @@ def _carry_out(
         for cell in runnable.values():
             _fail_without_fit(cell, store, failed)
         start = time.monotonic()
-        follow(executor.run(Stoppable(units(plan, store, skip=failed), stopping, listen)))
+        left = units(plan, store, skip=failed, begin=begin)
+        follow(executor.run(Stoppable(left, stopping, listen)))
         wall = time.monotonic() - start
-    workers = 1 if config.executor == "inline" else options.workers
+        workers = getattr(executor, "workers", options.workers)
     busy = network / (wall * workers) if counts["slices"] else None
     if busy is not None:
         cost = {"device_busy": busy, "network_seconds": network, "wall_seconds": wall, "slices": counts["slices"]}
-        write_atomic(config.out / "cost.json", json.dumps({**cost, "workers": workers}, indent=1).encode())
+        write_atomic(costs, json.dumps(sealed({**cost, "workers": workers}), indent=1).encode(), own=True)
     failures = tuple((runnable[key], *failed[key]) for key in runnable if key in failed)
-    return Outcome(counts["slices"], counts["fits"], failures, busy)
+    damage = tuple(dict.fromkeys([*store.damaged, *store.without_cost]))
+    return Outcome(counts["slices"], counts["fits"], failures, busy, damage)
 
 
 def missing_fits(plan: Plan, store: Store) -> list[str]:
     """Return the keys of the fits that some cell with missing slices needs and the cache has not."""
-    needed: dict[str, None] = {}
+    needed: dict[str, set[int]] = {}  # and the epochs whose weights are explained
     for cell in plan.cells:
-        if not cell.unsupported and not all(store.committed(cell.key, part) for part in range(cell.n_slices)):
-            needed |= dict.fromkeys(fit for fit in (cell.model_fit, cell.explainer_fit, cell.oracle_fit) if fit)
+        whole = (store.committed(cell.key, part, cell.selection.digest) for part in range(cell.n_slices))
+        if not cell.unsupported and not all(whole):
+            for fit in filter(None, (cell.model_fit, cell.explainer_fit, cell.oracle_fit)):
+                needed.setdefault(fit, set())
+            if cell.model_fit and cell.model.checkpoint is not None:
+                needed[cell.model_fit].add(cell.model.checkpoint)
     by_key = {fit.key: fit for fit in plan.fits}
     for key in list(needed):
-        needed |= dict.fromkeys(by_key[key].after)
-    return [fit.key for fit in plan.fits if fit.key in needed and not has_fit(fit.key)]
+        for fit in by_key[key].after:
+            needed.setdefault(fit, set())
+    for key, epochs in needed.items():
+        store.damaged.extend(damaged_fit(key, epochs))
+    return [fit.key for fit in plan.fits if fit.key in needed and not has_fit(fit.key, needed[fit.key])]
 
 
 def _fit_stages(plan: Plan, store: Store, failed: dict[str, tuple[str, str]]) -> Iterator[list[FitTask]]:
@@ -187,14 +216,14 @@ def _fail_without_fit(cell: Cell, store: Store, failed: dict[str, tuple[str, str
 
 @contextlib.contextmanager
 def _executor(config: RunConfig, registry: Registry, options: WorkOptions) -> Iterator[Executor]:
-    executor: Executor = import_attr(registry.executors[config.executor].factory)(options)
+    executor: Executor = import_attr(registry.executors[config.executor].factory)(options, **config.executor_params)
     try:
         yield executor
     finally:
         executor.close()
 
 
-def _write_manifest(plan: Plan, registry: Registry) -> None:
+def _write_manifest(plan: Plan, registry: Registry) -> Path | None:
     config = plan.config
     packages = ("xbench-xai", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn")
     manifest = {
@@ -214,7 +243,7 @@ def _write_manifest(plan: Plan, registry: Registry) -> None:
         "versions": {name: _version(name) for name in packages},
         "origins": origins(plan.config, registry),
     }
-    write_atomic(config.out / "run.json", json.dumps(manifest, indent=1).encode())
+    return write_manifest(config.out, manifest)
 
 
 def _version(package: str) -> str:

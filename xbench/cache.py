@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from xbench.keys import Json, read_json, unsealed
+from xbench.keys import Json, read_sealed
 
 
 def cache_folder() -> Path:
@@ -32,8 +32,7 @@ def epoch_file(folder: Path, epoch: int) -> Path:
 
 def fit_info(folder: Path) -> Json | None:
     """Return what was noted when the fit in a folder was finished, or None where it is not, or where that is damaged."""
-    found = read_json(folder / "fit.json")
-    return None if found is None else unsealed(found)
+    return read_sealed(folder / "fit.json")
 
 
 def has_fit(key: str, checkpoints: Iterable[int] = ()) -> bool:

@@ -24,6 +24,8 @@ class WorkOptions:
         Processes.
     silence
         Seconds that a worker's process may give no sign of life.
+    own_choice
+        Whether ``workers`` is what fits this machine, and nobody asked for it: an executor on others takes what fits them.
     """
 
     out: Path
@@ -33,6 +35,7 @@ class WorkOptions:
     budget: float = 600.0
     workers: int = 1
     silence: float = 300.0
+    own_choice: bool = False
 
 
 @dataclass(frozen=True)

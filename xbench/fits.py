@@ -16,10 +16,14 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
+from xbench.atomic import remove_own, sweep_folder, write_atomic
+from xbench.cache import damaged_fit, epoch_file, file_sha256, fit_folder, fit_info
 from xbench.data import Dataset, Index
+from xbench.errors import CannotWrite
+from xbench.keys import sealed
 from xbench.models import Model
-from xbench.store import fit_folder, write_atomic
 
+_DIGEST_BYTES = 32
 Report = Callable[[int, int, str], None]
 Recipe = Callable[["FitContext"], Mapping[str, Tensor]]
 
@@ -118,25 +122,36 @@ class FitContext:
     def resume(self) -> dict[str, Any] | None:
         """Return what the last `checkpoint` stored, on the CPU, or None at the start (or where it is damaged)."""
         path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return None
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a damaged checkpoint costs the epochs so far, never the run
-            path.rename(path.with_suffix(".damaged"))
-            self.report(0, 0, f"checkpoint {path} is damaged ({error}); set aside, training starts anew")
+            raw = path.read_bytes()
+        except FileNotFoundError:
             return None
+        except OSError:
+            raw = b""
+        content, told = raw[:-_DIGEST_BYTES], raw[-_DIGEST_BYTES:]
+        # Compared before it is parsed: torch.load does not notice a flipped bit.
+        if hashlib.sha256(content).digest() == told:
+            found: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return found
+        remove_own(path)
+        self.report(0, 0, f"checkpoint {path} is damaged: it is not what its hash says; training starts anew")
+        return None
 
     def checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Store tensors, numbers and strings from which `resume` goes on; replaces the last one atomically."""
+        """Store tensors, numbers and strings from which `resume` goes on; replaces the last one atomically.
+
+        Raises CannotWrite where it cannot be written.
+        """
         content = io.BytesIO()
         torch.save(dict(state), content)
-        write_atomic(self.folder / "checkpoint.pt", content.getvalue())
+        # Behind the archive, where torch.load does not mind it.
+        content.write(hashlib.sha256(content.getvalue()).digest())
+        write_atomic(self.folder / "checkpoint.pt", content.getvalue(), own=True)
 
     def keep(self, epoch: int, state: Mapping[str, Tensor]) -> None:
         """Store the weights after an epoch (1, 2, ...), where the component keeps them."""
         if self.keep_epochs:
-            write_atomic(self.folder / "epochs" / f"{epoch:04d}.safetensors", to_safetensors(_contiguous(state)))
+            write_atomic(epoch_file(self.folder, epoch), to_safetensors(_contiguous(state)), own=True)
 
 
 @dataclass(frozen=True)
@@ -151,17 +166,16 @@ class Fit:
 def load_fit(key: str, checkpoint: int | None = None) -> Fit | None:
     """Return a finished fit (or its weights after one epoch), or None; a damaged file counts as missing."""
     folder = fit_folder(key)
+    info = fit_info(folder) or {}
+    path, told = folder / "weights.safetensors", info.get("sha256", "")
+    if checkpoint is not None:
+        # Earlier versions recorded no hashes of epochs.
+        path, told = epoch_file(folder, checkpoint), info.get("kept", {}).get(str(checkpoint))
     try:
-        info = json.loads((folder / "fit.json").read_text())
-        path = folder / "weights.safetensors"
-        if checkpoint is not None:
-            path = folder / "epochs" / f"{checkpoint:04d}.safetensors"
         raw = path.read_bytes()
         sha256 = hashlib.sha256(raw).hexdigest()
-        if checkpoint is None and sha256 != info["sha256"]:
-            return None
-        return Fit(parse_safetensors(raw), sha256, info)
-    except (OSError, ValueError, KeyError, SafetensorError):
+        return Fit(parse_safetensors(raw), sha256, info) if info and told in (None, sha256) else None
+    except (OSError, SafetensorError):
         return None
 
 
@@ -183,20 +197,30 @@ def obtain_fit(
         Called with the fit's folder; returns the state dict and notes for the record.
     waiting
         Called once where another process is training the same at this moment.
+
+    Raises
+    ------
+    CannotWrite
+        The cache cannot be written.
     """
-    if found := load_fit(key):
+    if found := _whole(key):
         return found
     folder = fit_folder(key)
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        waiting()
-        lock.acquire()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire()
+    except OSError as error:
+        raise CannotWrite(f"cannot write to {folder}: {error.strerror or error}") from error
     try:
-        if found := load_fit(key):  # another process trained it while we waited
+        if found := _whole(key):  # another process trained it while we waited
             return found
+        for each in (folder, folder / "epochs"):
+            sweep_folder(each)
         start = time.monotonic()
         state, notes = train(folder)
         raw = to_safetensors(_contiguous(state))
@@ -206,16 +230,24 @@ def obtain_fit(
             "definition": definition,
             "sha256": hashlib.sha256(raw).hexdigest(),
             "seconds": round(time.monotonic() - start, 3),
+            "kept": {str(int(path.stem)): file_sha256(path) for path in sorted(folder.glob("epochs/*.safetensors"))},
         }
-        write_atomic(folder / "weights.safetensors", raw)
-        write_atomic(folder / "fit.json", json.dumps(info, indent=1, sort_keys=True, default=str).encode())
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
+        write_atomic(folder / "weights.safetensors", raw, own=True)
+        # JSON has no NaN, which a recipe may note.
+        plain = json.loads(json.dumps(info, default=str), parse_constant=lambda name: None)
+        write_atomic(folder / "fit.json", json.dumps(sealed(plain), indent=1, sort_keys=True).encode(), own=True)
+        remove_own(folder / "checkpoint.pt")
     finally:
         lock.release()
     found = load_fit(key)
     if found is None:
         raise OSError(f"the fit just written to {folder} cannot be read back")
     return found
+
+
+def _whole(key: str) -> Fit | None:
+    """Return a finished fit if all that was kept of it is what was recorded."""
+    return None if damaged_fit(key, None) else load_fit(key)
 
 
 def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

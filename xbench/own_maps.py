@@ -1,7 +1,6 @@
 """Maps made elsewhere, scored without a plugin: `xbench.evaluate` writes the records that a run of them would write."""
 
 import hashlib
-import json
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from xbench.data import Floats, Samples, samples_digest
 from xbench.devices import halving
 from xbench.errors import XbenchError, did_you_mean
 from xbench.fit_tasks import CONTENT_SCHEMA
-from xbench.manifest import run_folder
+from xbench.manifest import run_folder, write_manifest
 from xbench.metrics.cost import Meter
 from xbench.own_model import (
     OWN_MODEL,
@@ -43,7 +42,7 @@ from xbench.results import Run
 from xbench.scene import Backdrop, Scene
 from xbench.scoring import Stage, evenly, mean_colour, one_line, score
 from xbench.specs import DatasetSpec, MetricSpec, Polarity
-from xbench.store import Json, Store, content_key, gallery_key, slice_size, write_atomic
+from xbench.store import Json, Store, content_key, gallery_key, slice_size
 from xbench.tensors import Explanation, make_batch
 
 
@@ -123,7 +122,7 @@ def evaluate(
     ------
     XbenchError
         Images, maps, masks, labels, targets or groups are of the wrong shape or range or hold NaN, or a metric does not
-        exist; the folder holds a run of a suite, or another run is writing to it; one clear line.
+        exist; the folder holds a run of a suite; one clear line.
     """
     pixels = checked_images(images)
     chosen = _metrics(metrics)
@@ -321,7 +320,7 @@ def _write_manifest(folder: Path, keys: Sequence[str], primary: str) -> None:
         "xbench": xbench.__version__,
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
-    write_atomic(folder / "run.json", json.dumps(manifest, indent=1).encode())
+    write_manifest(folder, manifest)
 
 
 def _metrics(texts: Sequence[str]) -> tuple[Component, ...]:

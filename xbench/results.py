@@ -36,12 +36,15 @@ class Outcome:
         The share of the wall time of explaining and scoring, a worker's on average and its start included, that was spent
         inside passes of the classifier explained; None where nothing was computed. It is kept in ``cost.json``, of the last
         call that computed something.
+    damaged
+        Files that were not what their hashes say, and were made again.
     """
 
     computed: int
     fitted: int
     failures: tuple[tuple[Cell, str, str], ...]
     device_busy: float | None = None
+    damaged: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from safetensors.numpy import load as parse_arrays
 from safetensors.numpy import save as to_bytes
 
 from xbench.atomic import list_names, remove_own, write_atomic
-from xbench.keys import Json, canonical, read_json, sealed, unsealed
+from xbench.keys import Json, canonical, read_sealed, sealed
 from xbench.slices import Arrays
 
 _SUFFIX = ".safetensors"
@@ -28,8 +28,7 @@ def table_file(folder: Path, digest: str) -> Path:
 
 def read_table(folder: Path, digest: str) -> Json | None:
     """Return a table of samples, or None where it is not there or damaged."""
-    found = read_json(table_file(folder, digest))
-    return None if found is None else unsealed(found)
+    return read_sealed(table_file(folder, digest))
 
 
 def write_table(folder: Path, digest: str, table: Json) -> Path | None:

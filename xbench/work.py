@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import json
+import os
 import sys
 import time
 import traceback
@@ -23,6 +23,7 @@ from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fit_tasks import FitTask, open_dataset
 from xbench.fits import Fit, FitContext, Recipe, load_fit, obtain_fit
+from xbench.keys import canonical, read_sealed, sealed
 from xbench.memory import out_of_memory
 from xbench.metrics.cost import Meter
 from xbench.models import Model
@@ -126,6 +127,9 @@ class Worker:
                 self._give_up(job.key, unit, "oom" if out_of_memory(error) else "error", reason, _trace())
             return
         for job in unit.jobs:
+            if self.store.committed(job.key, unit.part, unit.samples_digest):  # meanwhile, by another run
+                self.emit(JobDone(job.key, unit.part, len(unit.ids), found=True))
+                continue
             self.emit(JobStarted(job.key, unit.part))
             status, reason, detail, spent = "ok", "", "", 0.0
             try:
@@ -189,9 +193,11 @@ class Worker:
             shown = [place for place in range(len(unit.ids)) if place not in stage.unread]
             labels, guesses = (side[shown].tolist() for side in (stage.batch.label, stage.logits.argmax(dim=1)))
             rows = [shown[place] for place in gallery_rows(labels, guesses)]
-            pictures = gallery_key(unit.samples_digest, rows)
+            pictures, known = gallery_key(unit.samples_digest, rows), len(self.store.damaged)
             if not self.store.has_gallery(pictures):
                 self.store.write_gallery(pictures, gallery_images(stage.batch, rows))
+            for path in self.store.damaged[known:]:
+                self._note(_damaged(path))
 
         def smaller(size: int) -> None:
             stage.backdrops.clear()
@@ -284,14 +290,15 @@ class Worker:
 
     def _mean(self, dataset: Dataset, unit: Unit) -> Tensor:
         """Return [C]: the mean colour over at most 256 test samples, evenly spread; kept in the cache."""
-        path = cache_folder() / "means" / f"{content_key([unit.data.definition(), unit.data_digest])}.json"
-        try:
-            return torch.tensor(json.loads(path.read_text()), dtype=torch.float32, device=self.device)
-        except (OSError, ValueError, TypeError):  # not there yet, or damaged
+        path = cache_folder() / "colours" / f"{content_key([unit.data.definition(), unit.data_digest])}.json"
+        kept = read_sealed(path)
+        if kept is None:
+            if os.path.lexists(path):
+                self._note(_damaged(path))
             ids = dataset.index("test").ids
-            values = mean_colour(readable(dataset.load([ids[i] for i in evenly(len(ids))])).image)
-            write_atomic(path, json.dumps(values).encode())
-            return torch.tensor(values, dtype=torch.float32, device=self.device)
+            kept = {"mean": mean_colour(readable(dataset.load([ids[i] for i in evenly(len(ids))])).image)}
+            write_atomic(path, canonical(sealed(kept)), own=True)
+        return torch.tensor(kept["mean"], dtype=torch.float32, device=self.device)
 
 
 def build_module(
@@ -335,3 +342,7 @@ def _targets(policy: str, batch: Batch, logits: Tensor, classes: tuple[str, ...]
         speaks = batch.mask.flatten(1).any(dim=1) & (batch.mask_class >= 0)
         return torch.where(speaks, batch.mask_class, predicted)
     return torch.full_like(batch.label, classes.index(policy))
+
+
+def _damaged(path: Path) -> str:
+    return f"{path} was damaged and is made again"

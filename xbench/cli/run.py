@@ -85,8 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_boards(boards, config.primary)
         for line in lines:
             say("{}", line)
-    for path in dict.fromkeys(store.damaged):
-        print(f"xbench: {path} was damaged and has been computed again", file=sys.stderr)
+    for path in dict.fromkeys([*outcome.damaged, *store.damaged, *store.without_cost]):
+        print(f"xbench: {path} was damaged and has been made again", file=sys.stderr)
     if told := unread_line(results):
         print(f"xbench: {told}", file=sys.stderr)
     for cell, status, reason in outcome.failures:

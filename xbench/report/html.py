@@ -2,12 +2,12 @@
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xbench.keys import read_sealed
 from xbench.leaderboard import Board, Measured, ranked_boards, read_measured
 from xbench.manifest import run_folder
 from xbench.report.results import read_results
@@ -124,16 +124,8 @@ def _report(folder: Path, costs: bool, measured: Sequence[Group] | None) -> str:
         agreements=facts.agreements(measured, primary),
         failures=facts.failures(results),
         provenance=facts.provenance(manifest, results),
-        costs=facts.costs(results, _json(folder / "cost.json")) if costs else [],
+        costs=facts.costs(results, read_sealed(folder / "cost.json") or {}) if costs else [],
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _render(template: str, **values: Any) -> str:
