@@ -12,11 +12,8 @@ def xbench_executors() -> list[ExecutorSpec]:
             name="ray",
             version=1,
             factory="xbench_ray.executor:RayExecutor",
-            params={"address": "", "cpus": 1},
-            meanings={
-                "address": "HOST:PORT of a running cluster, auto: that of this machine; empty: one is started here",
-                "cpus": "cores of a worker on a running cluster, 1 or more; one that is started here is shared out evenly",
-            },
+            params={"address": ""},
+            meanings={"address": "HOST:PORT of a running cluster; auto: this machine's; empty: one is started here"},
             summary="many machines: workers on a Ray cluster (extra `ray`); what a lost machine had not finished goes again",
         )
     ]

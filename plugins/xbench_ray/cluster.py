@@ -10,17 +10,17 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from xbench.cache import cache_folder
 from xbench.errors import XbenchError
+from xbench.serving import environment
 
 _ANSWER_SECONDS = 15.0
-_RECEIPTS_BYTES = 80 * 2**20
-"""Of Ray's own store, through which no result goes."""
+# Of Ray's own store, through which no result goes.
+_STORE_BYTES = 80 * 2**20
 
 
 def ray_module() -> Any:
     """Return the module of Ray, told to be quiet. Raises XbenchError where it is not installed."""
-    # Before it is imported: what it would print of every process that ends.
+    # Both are read when it is imported; the first are lines it would print of every process that ends.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -41,28 +41,19 @@ def join(ray: Any, address: str, cpus: int) -> None:
     """
     if address and not _answers(address):
         raise XbenchError(
-            f"ray.address={address}: no Ray cluster answers there (waited {_ANSWER_SECONDS:g} s at most); `ray start --head` "
-            "starts one, without ray.address= the run starts its own"
+            f"ray.address={address}: no Ray cluster answers there within {_ANSWER_SECONDS:g} s; `ray start --head` starts "
+            "one, and without ray.address= the run starts its own"
         )
-    where = {"address": address} if address else _here(cpus)
+    own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    where = {"address": address} if address else {"address": "local", **own}
     with _signals():
         try:
             ray.init(
-                **where, runtime_env={"env_vars": _environment()}, log_to_driver=False, logging_level=logging.CRITICAL
+                **where, runtime_env={"env_vars": environment()}, log_to_driver=False, logging_level=logging.CRITICAL
             )
         except Exception as error:
-            said = " ".join(str(error).split())
             what = f"ray.address={address}: cannot join" if address else "cannot start"
-            raise XbenchError(f"{what} the Ray cluster: {said[:300]}") from error
-
-
-def _here(cpus: int) -> dict[str, Any]:
-    return {
-        "address": "local",
-        "num_cpus": cpus,
-        "include_dashboard": False,
-        "object_store_memory": _RECEIPTS_BYTES,
-    }
+            raise XbenchError(f"{what} the Ray cluster: {' '.join(str(error).split())[:300]}") from error
 
 
 def _answers(address: str) -> bool:
@@ -75,16 +66,9 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _environment() -> dict[str, str]:
-    """Return what workers need of this process's environment, wherever they are."""
-    own = {name: value for name, value in os.environ.items() if name.startswith("XBENCH_")}
-    path = os.pathsep.join(part or os.getcwd() for part in sys.path)
-    return {**own, "XBENCH_CACHE": str(cache_folder().absolute()), "PYTHONPATH": path}
-
-
 @contextlib.contextmanager
 def _signals() -> Iterator[None]:
-    """Keep the answers to signals that this process had: Ray puts one of its own in place."""
+    """Keep this process's own answer to SIGTERM: Ray puts one of its own in place."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

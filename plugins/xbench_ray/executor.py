@@ -13,9 +13,8 @@ from xbench.errors import XbenchError
 from xbench.events import Event, Fatal, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.plan import Task
-from xbench.shared import cache_mark
+from xbench.serving import last_words, post_here, serve
 from xbench_ray.cluster import join, ray_module
-from xbench_ray.serving import Post, serve
 
 _LOOK_SECONDS = 5.0
 _A_LOST_MACHINE = 0.5
@@ -33,23 +32,27 @@ class RayExecutor:
     """Keep the workers of a cluster busy, with no more tasks pending than there is room for.
 
     Trainings on the CPU get a machine each: the number of threads decides how sums are rounded.
+
+    Attributes
+    ----------
+    workers
+        The most for which there was room at once.
     """
 
-    def __init__(self, options: WorkOptions, address: str = "", cpus: int = 1) -> None:
+    def __init__(self, options: WorkOptions, address: str = "") -> None:
         if ":" in options.device:
             raise XbenchError(f"device={options.device}: Ray gives a worker whichever GPU is free; say device=cuda")
-        if cpus < 1:
-            raise XbenchError(f"ray.cpus={cpus} must be 1 or more")
-        self.options, self.address, self.cpus = options, address, cpus
+        self.options, self.address = options, address
+        self.workers = self._room = 1
         self._attempts = Attempts(options)
         self._streams: dict[Any, _Stream] = {}
         self._ray: Any = None
         self._mine = False
-        self._room = 1
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
         """Carry out tasks; yield events as they come."""
         self._attempts.begin(tasks)
+        looked = time.monotonic()
         while True:
             while len(self._streams) < self._room and (task := self._attempts.next()) is not None:
                 self._submit(task)
@@ -60,7 +63,11 @@ class RayExecutor:
             for stream in ready:
                 yield from self._heard(stream)
             now = time.monotonic()
+            paused, looked = now - looked > 2 * _LOOK_SECONDS, now
             for stream, flight in [each for each in self._streams.items() if each[1].deadline <= now]:
+                if paused:  # not it, this process was stopped; what it has told meanwhile is heard first
+                    flight.deadline = now + self.options.budget
+                    continue
                 self._drop(stream)
                 yield from self._attempts.overdue(flight)
             if not ready and not self._look():
@@ -84,11 +91,11 @@ class RayExecutor:
             self._attempts.give_back(flight)
         except errors.RayError as error:
             del self._streams[stream]
-            machine = isinstance(error, (errors.NodeDiedError, errors.ObjectLostError))
+            lost = isinstance(error, (errors.NodeDiedError, errors.ObjectLostError))
             what = error.cause if isinstance(error, errors.RayTaskError) else error
-            how = "its machine was lost" if machine else f"{type(what).__name__}; see {flight.log}"
-            detail = f"{what}\n{_tail(flight.log)}"
-            yield from self._attempts.crashed(flight, how, detail, _A_LOST_MACHINE if machine else 1.0)
+            how = "its machine was lost" if lost else f"{type(what).__name__}; see {flight.log}"
+            detail = f"{what}\n{last_words(flight.log)}"
+            yield from self._attempts.crashed(flight, how, detail, _A_LOST_MACHINE if lost else 1.0)
         else:
             self._attempts.heard(flight, event)
             if isinstance(event, Fatal):
@@ -98,16 +105,14 @@ class RayExecutor:
     def _submit(self, task: Task) -> None:
         if self._ray is None:
             self._connect()
-        fit = isinstance(task, FitTask)
-        whole = fit and "GPU" not in self._needs
-        cpus = min(machine["CPU"] for machine in self._machines()) if whole else self.cpus
-        remote = self._serve.options(num_cpus=cpus, num_gpus=self._needs.get("GPU", 0))
+        fit, gpus = isinstance(task, FitTask), self._needs.get("GPU", 0)
+        cpus = min(machine["CPU"] for machine in self._able()) if fit and not gpus else self._needs["CPU"]
         busy = {flight.log for flight in self._streams.values()}
-        log = next(
-            log for n in range(len(busy) + 1) if (log := self._post.options.out / f"logs/ray-{n}.log") not in busy
-        )
+        logs = (self.options.out / "logs" / f"ray-{n}.log" for n in range(len(busy) + 1))
+        log = next(log for log in logs if log not in busy)
         log.parent.mkdir(parents=True, exist_ok=True)
-        stream = remote.remote(self._post, task, None if fit else self.cpus, log)
+        remote = self._serve.options(num_cpus=cpus, num_gpus=gpus)
+        stream = remote.remote(self._post, task, None if fit else int(self._needs["CPU"]), log)
         self._streams[stream] = _Stream(task=task, log=log)
 
     def _drop(self, stream: Any) -> None:
@@ -116,30 +121,28 @@ class RayExecutor:
             self._ray.cancel(stream, force=True)
 
     def _connect(self) -> None:
-        ray = ray_module()
+        ray, workers, cores = ray_module(), self.options.workers, len(os.sched_getaffinity(0))
+        threads = self.options.threads or (1 if self.address else max(1, cores // workers))
         if not ray.is_initialized():
-            cores = len(os.sched_getaffinity(0))
-            if not self.address:
-                self.cpus = max(1, cores // self.options.workers)
-            join(ray, self.address, max(cores, self.cpus * self.options.workers))
+            join(ray, self.address, max(cores, threads * workers))
             self._mine = True
-        self._ray = ray
-        self._needs = {"CPU": float(self.cpus)}
-        gpus = sum(machine.get("GPU", 0) for machine in self._machines())
+        self._ray, self._needs = ray, {"CPU": threads}
+        machines = self._able({})
+        cpus, gpus = (int(sum(machine.get(name, 0) for machine in machines)) for name in ("CPU", "GPU"))
         if self.options.device == "cuda" or (self.options.device == "auto" and gpus):
-            self._needs["GPU"] = 1.0
+            self._needs["GPU"] = 1
         if not self._look():
-            machines, cpus = len(self._machines({})), sum(each.get("CPU", 0) for each in self._machines({}))
-            wanted = f"{self.cpus} CPUs" + (" and a GPU" if "GPU" in self._needs else "")
+            wanted = " and ".join(f"{need} {name}" for name, need in self._needs.items())
             raise XbenchError(
-                f"a worker needs {wanted}, and no machine of the Ray cluster has them ({machines} machines, {cpus:g} CPUs, "
-                f"{gpus:g} GPUs); device=cpu does without a GPU, ray.cpus=1 with fewer cores"
+                f"a worker takes {wanted}, and no machine of the Ray cluster has that (machines: {len(machines)}, CPU: "
+                f"{cpus}, GPU: {gpus}); device=cpu takes no GPU, threads=N as many CPU"
             )
         device = "cuda" if "GPU" in self._needs else "cpu"
-        self._post = Post(replace(self.options, device=device), os.getcwd(), cache_mark())
+        self._post = post_here(replace(self.options, device=device))
+        # Without max_calls=0 a process that had a GPU would end after its first task, and its model be read again.
         self._serve = ray.remote(max_retries=0, max_calls=0, num_returns="streaming")(serve)
 
-    def _machines(self, needs: dict[str, float] | None = None) -> list[dict[str, float]]:
+    def _able(self, needs: dict[str, int] | None = None) -> list[dict[str, float]]:
         """Return what each machine has that can take a task."""
         needs = self._needs if needs is None else needs
         found = [machine["Resources"] for machine in self._ray.nodes() if machine["Alive"]]
@@ -147,10 +150,8 @@ class RayExecutor:
 
     def _look(self) -> int:
         """Return for how many tasks there is room now: machines come and go."""
-        room = sum(min(int(each[name] // need) for name, need in self._needs.items()) for each in self._machines())
-        self._room = min(room, self.options.workers or room)
+        room = sum(min(int(each[name] // need) for name, need in self._needs.items()) for each in self._able())
+        asked = room if self.options.own_choice and self.address else self.options.workers
+        self._room = min(room, asked)
+        self.workers = max(self.workers, self._room)
         return self._room
-
-
-def _tail(log: Path) -> str:
-    return log.read_bytes()[-2000:].decode(errors="replace") if log.exists() else ""

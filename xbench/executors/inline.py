@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class InlineExecutor:
     """Run every task in the calling process, one after the other."""
 
+    workers = 1
+
     def __init__(self, options: WorkOptions) -> None:
         self.options = options
         self._events: list[Event] = []

@@ -1,27 +1,32 @@
-"""What runs in a process of the cluster: a worker that is kept from task to task, and tells what it does as it goes."""
+"""What runs in a process that another system started: a worker, kept from task to task, that tells what it does as it goes."""
 
 import contextlib
 import os
 import queue
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xbench.cache import cache_folder
 from xbench.errors import XbenchError
-from xbench.events import Event, Fatal, Ready, WorkOptions
+from xbench.events import Event, Fatal, Ready, TaskDone, WorkOptions
 from xbench.plan import Task
-from xbench.shared import unshared
+from xbench.shared import cache_mark, unshared
 
 if TYPE_CHECKING:
     from xbench.work import Worker
 
+_TAIL_BYTES = 2000
+
 
 @dataclass(frozen=True)
 class Post:
-    """Where a process is to work, and how.
+    """Where a process is to work, and how; can be pickled.
 
     Attributes
     ----------
@@ -43,13 +48,49 @@ _kept: "dict[Post, Worker]" = {}
 _hand = ThreadPoolExecutor(1)
 
 
+def post_here(options: WorkOptions) -> Post:
+    """Return the post of workers of a run that this process leads. Raises CannotWrite where it cannot write to the cache."""
+    return Post(options, os.getcwd(), cache_mark())
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of this process that its workers need, on whatever machine."""
+    own = {name: value for name, value in os.environ.items() if name.startswith("XBENCH_")}
+    path = os.pathsep.join(part or os.getcwd() for part in sys.path)
+    return {**own, "XBENCH_CACHE": str(cache_folder().absolute()), "PYTHONPATH": path}
+
+
 def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Event]:
-    """Carry out a task and yield its events as they come; ``threads`` None takes all cores of the machine."""
+    """Carry out a task.
+
+    Parameters
+    ----------
+    post
+        Where and how.
+    task
+        What.
+    threads
+        CPU threads; None takes all cores of the machine.
+    log
+        Where all that is printed meanwhile goes, at the end of what is there.
+
+    Yields
+    ------
+    Event
+        What the worker tells, `Ready` before the first task and `TaskDone` last; `Fatal` where no task could be done here.
+
+    Raises
+    ------
+    Exception
+        The worker broke; the next task gets a fresh one.
+    """
     events: queue.Queue[Event | None] = queue.Queue()
+    start = time.monotonic()
 
     def work() -> None:
         try:
             _worker(post, events, log).run(task, threads or len(os.sched_getaffinity(0)))
+            events.put(TaskDone(time.monotonic() - start))
         except XbenchError as error:
             events.put(Fatal(str(error)))
         except BaseException:
@@ -62,6 +103,14 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
     while (event := events.get()) is not None:
         yield event
     done.result()
+
+
+def last_words(log: Path) -> str:
+    """Return the end of a log, empty where there is none."""
+    try:
+        return log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _worker(post: Post, events: "queue.Queue[Event | None]", log: Path) -> "Worker":
