@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 import xbench
-from xbench import api, codehash
+from xbench import api, cli, codehash
 from xbench.components import Component, resolve
 from xbench.data import Samples
 from xbench.errors import XbenchError
@@ -17,6 +17,7 @@ from xbench.models import Model
 from xbench.plugins import discover
 from xbench.scoring import ask, build_explainer
 from xbench.tensors import make_batch
+from xbench.user_code import own_kind
 from xbench.work import build_module
 
 MINE = '''
@@ -157,13 +158,13 @@ def test_a_function_gets_the_network_and_the_classes_and_its_map_is_scored_as_it
 
 def test_defaults_of_the_signature_are_typed_parameters():
     component = found("python:mine.gradient[times=3,absolute=yes]")
-    assert component.params == {"times": 3.0, "absolute": True, "how": "sum"}
+    assert component.params == {"times": 3.0, "absolute": True, "how": "sum", "polarity": "signed"}
     assert component.spec.id == "python:mine.gradient"
     assert component.spec.summary == "The gradient of the logit."
     assert component.text == "python:mine.gradient[times=3.0,absolute=true]"
     assert found(component.text).params == component.params
-    assert found("python:mine.anything[factor=2]").params == {"factor": 2}
-    assert found("python:mine.needs[sigma=0.5]").params == {"sigma": 0.5}
+    assert found("python:mine.anything[factor=2]").params == {"factor": 2, "polarity": "signed"}
+    assert found("python:mine.needs[sigma=0.5]").params == {"sigma": 0.5, "polarity": "signed"}
 
 
 def test_an_array_is_as_good_as_a_tensor():
@@ -362,3 +363,76 @@ def test_a_file_that_was_edited_is_read_again(mine):
 def test_a_function_written_without_its_prefix_gets_it_as_a_hint():
     assert "a function of your own is written python:mine.array" in refused("mine.array")
     assert "python:" not in refused("cam/gradcma")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("python:mine.gradient", "explainer"),
+        ("python:mine.needs[sigma=2]", "explainer"),
+        ("python:mine.net[outputs=3]", "model"),
+        ("python:mine.told", "model"),
+        ("python:mine.two", "explainer"),
+    ],
+)
+def test_a_function_is_taken_for_what_its_signature_says(text, kind):
+    assert own_kind(text.partition("[")[0]) == kind
+
+
+def test_the_conformance_kit_takes_functions(capsys):
+    assert cli.main(["check", "python:mine.gradient[times=2]", "python:mine.told"]) == 0
+    shown = capsys.readouterr().out
+    assert "explainer python:mine.gradient[times=2.0]\n" in shown
+    assert "model python:mine.told (toy images of 3 x 64 x 64; --data ID takes others)\n" in shown
+    assert "FAILED" not in shown
+    assert cli.main(["check", "python:mine.leaves_a_hook", "python:mine.net", "--failures"]) == 1
+    shown = capsys.readouterr().out
+    assert "FAILED  leaves the model as it was" in shown
+    assert "FAILED  gives a logit a class" in shown  # it takes grey images
+    assert cli.main(["check", "python:mine.told[width=2]", "--data", "mnist/digits"]) == 0
+    assert "model python:mine.told[width=2]\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("python:mine.two", "takes (model, image)"),
+        ("python:mine.gradeint", "did you mean 'gradient'"),
+        ("python:nobody.one", "no module 'nobody'"),
+        ("python:mine.gradient[polarity=plus]", "signed, positive, non_contributing"),
+    ],
+)
+def test_the_conformance_kit_says_in_a_line_what_is_wrong_with_a_name(text, said, capsys):
+    assert cli.main(["check", text]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+
+
+def test_the_polarity_of_a_function_can_be_said_and_moves_no_other_key(monkeypatch):
+    plain, positive, signed = (
+        resolve("explainer", f"python:mine.gradient{tail}", discover(), [])
+        for tail in ("", "[polarity=positive]", "[polarity=signed]")
+    )
+    assert (plain.polarity, positive.polarity, signed.polarity) == ("signed", "positive", "signed")
+    assert positive.text == "python:mine.gradient[polarity=positive]"
+    assert signed.text == plain.text
+    assert signed.definition() == plain.definition()
+    assert positive.definition() == {**plain.definition(), "polarity": "positive"}
+    # What a key held before a polarity could be written.
+    assert set(plain.definition()["params"]) == {"times", "absolute", "how"}
+
+
+def test_the_polarity_is_the_harness_s_unless_the_function_has_one(mine):
+    (mine / "poles.py").write_text(
+        "def own(model, image, target, polarity='north'):\n    return image.mean(dim=1) * (1 if polarity == 'north' else -1)\n"
+        "def any(model, image, target, **more):\n    assert not more\n    return image.mean(dim=1)\n"
+    )
+    image = torch.rand(2, 1, 8, 8)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 2))
+    north, south = (xbench.explain(net, image, f"python:poles.own[polarity={pole}]") for pole in ("north", "south"))
+    assert torch.equal(north, -south)
+    own = resolve("explainer", "python:poles.own[polarity=south]", discover(), [])
+    assert own.polarity == "signed"
+    assert own.definition()["params"] == {"polarity": "south"}
+    assert torch.equal(xbench.explain(net, image, "python:poles.any[polarity=positive]"), image.mean(dim=1))
+    sys.modules.pop("poles")

@@ -12,7 +12,7 @@ from xbench.errors import XbenchError
 from xbench.models import Model
 from xbench.own_model import normalising
 from xbench.tensors import Batch, Explainer, Explanation
-from xbench.user_code import GIVEN, numbers
+from xbench.user_code import EXPLAINER_PARAMS, GIVEN, numbers
 from xbench.weights import load_weights
 
 _NORMALISE = {
@@ -27,11 +27,14 @@ def explainer_of(function: Callable[..., Any]) -> Callable[..., Explainer]:
 
     The function gets the network itself, an ``nn.Module`` in eval mode, its weights without gradients: images [B,C,H,W] in
     [0,1] to logits [B,K] (a network of one logit z gives [-z, z]); image [B,C,H,W] float32, its to change; target [B] int64,
-    the classes to explain. It returns [B,H,W], a tensor or an array: larger is more evidence for the target. What it draws
-    from torch's generator is seeded by the batch.
+    the classes to explain. It returns [B,H,W], a tensor or an array: larger is more evidence for the target, unless its
+    ``polarity`` says otherwise, which it does not get. What it draws from torch's generator is seeded by the batch.
     """
+    kept = EXPLAINER_PARAMS.keys() - inspect.signature(function).parameters.keys()
 
-    def factory(model: Model, **params: Any) -> Explainer:
+    def factory(model: Model, **given: Any) -> Explainer:
+        params = {name: value for name, value in given.items() if name not in kept}
+
         def explain(batch: Batch) -> Explanation | Tensor:
             with model.watched():
                 found = function(model.module, batch.image, batch.target, **params)

@@ -11,7 +11,7 @@ from xbench.errors import XbenchError, did_you_mean
 from xbench.plugins import Registry
 from xbench.refs import Ref, is_pattern, matching, param_text, parse_ref, typed_params
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Polarity, ScoreSpec, Spec
-from xbench.user_code import is_own, own_spec
+from xbench.user_code import is_own, own_spec, said_twice
 from xbench.weights import weights_sha256
 
 if TYPE_CHECKING:
@@ -93,10 +93,11 @@ class Component:
 
     def definition(self) -> dict[str, Any]:
         """Return what enters a content key: id, version, parameters and code."""
+        left_out = said_twice(self.spec) | ({"of"} if self.of else set())
         value: dict[str, Any] = {
             "id": self.spec.id,
             "version": self.spec.version,
-            "params": {name: param for name, param in self.params.items() if name != "of" or not self.of},
+            "params": {name: param for name, param in self.params.items() if name not in left_out},
             "code": code_hash(self.spec.factory),
         }
         for name in ("polarity", "link"):

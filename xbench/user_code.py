@@ -6,14 +6,15 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from xbench.errors import XbenchError, did_you_mean
-from xbench.specs import ExplainerSpec, ModelSpec, Param
+from xbench.specs import ExplainerSpec, ModelSpec, Param, Polarity, Spec
 
 PREFIX = "python:"
 _STAMP = "__xbench_read__"
 _ADAPTERS = {"explainer": "xbench.adapters:explainer_of", "model": "xbench.adapters:model_of"}
+_POLARITIES: tuple[Polarity, ...] = get_args(Polarity)
 _MODEL_PARAMS: dict[str, Param] = {"weights": "none", "normalise": "none", "mean": "", "std": "", "link": "softmax"}
 _MODEL_CHOICES: dict[str, tuple[Param, ...]] = {
     "normalise": ("none", "half", "imagenet"),
@@ -28,6 +29,8 @@ _MODEL_MEANINGS = {
 }
 GIVEN = ("shape", "classes")
 """What a model's function is given by the harness, where it has parameters of these names."""
+EXPLAINER_PARAMS: dict[str, Param] = {"polarity": "signed"}
+"""What the harness wants to know of an explainer's function, unless the function has a parameter of that name itself."""
 
 
 def is_own(id: str) -> bool:
@@ -39,6 +42,7 @@ def own_spec(kind: str, id: str, given: Sequence[tuple[str, object]]) -> Explain
     """Return the declaration of a function, made from its signature.
 
     An explainer's function takes (model, image, target) and parameters with defaults; `xbench.adapters` says what they are.
+    The parameter ``polarity`` is the harness's, as `ExplainerSpec` has it, unless the function has one itself.
     A model's function returns a network; it may have parameters ``shape`` (C, H, W) and ``classes`` (names), which the
     harness gives.
 
@@ -60,20 +64,27 @@ def own_spec(kind: str, id: str, given: Sequence[tuple[str, object]]) -> Explain
     """
     if kind not in _ADAPTERS:
         raise XbenchError(f"{id}: a {kind} is no plain function; it takes a package of its own (plugins/README.md)")
-    module, _, name = id.removeprefix(PREFIX).rpartition(".")
-    if not module or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
-        raise XbenchError(f"{id} is not written python:module.function, for example python:mine.explain")
-    function = _attribute(id, _imported(id, module), name)
-    try:
-        takes = list(inspect.signature(function).parameters.values())
-    except (ValueError, TypeError) as error:
-        raise XbenchError(f"{id} has no signature to read ({error}); write a Python function that calls it") from error
+    module, name, function = _function(id)
+    takes = _signature(id, function)
     written = dict(given)
     factory = f"{module}:{name}"
     if kind == "explainer":
-        params = _params(id, _after_three(id, takes), takes, written, {})
+        kept = {name: value for name, value in EXPLAINER_PARAMS.items() if name not in [one.name for one in takes]}
+        signed: Polarity = "signed"
+        polarity = next((one for one in _POLARITIES if kept and one == written.get("polarity")), signed)
         return ExplainerSpec(
-            name=id, version=1, factory=factory, adapter=_ADAPTERS[kind], params=params, summary=_summary(function)
+            name=id,
+            version=1,
+            factory=factory,
+            adapter=_ADAPTERS[kind],
+            params={**_params(id, _after_three(id, takes), takes, written, kept), **kept},
+            choices=dict.fromkeys(kept, _POLARITIES),
+            meanings=dict.fromkeys(
+                kept,
+                "what a large value means: evidence for the target, of whatever sign, or that a pixel counts for nothing",
+            ),
+            polarity=polarity,
+            summary=_summary(function),
         )
     rest = [one for one in takes if one.name not in (*GIVEN, *_MODEL_PARAMS)]
     if needs := [one.name for one in takes if one.name in _MODEL_PARAMS and not _optional(one)]:
@@ -96,12 +107,47 @@ def own_spec(kind: str, id: str, given: Sequence[tuple[str, object]]) -> Explain
     )
 
 
+def own_kind(id: str) -> str:
+    """Return ``explainer`` or ``model``, by the signature: it takes a model, or needs three arguments, or it makes a network.
+
+    Raises XbenchError as `own_spec` does.
+    """
+    takes = _signature(id, _function(id)[2])
+    places = [one for one in takes if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    needed = [one for one in places if not _optional(one)]
+    if any(one.name in GIVEN for one in needed):
+        return "model"
+    three = len(needed) >= 3 or any(one.kind is one.VAR_POSITIONAL for one in takes)
+    return "explainer" if three or (needed and needed[0].name == "model") else "model"
+
+
+def said_twice(spec: Spec) -> frozenset[str]:
+    """Return the parameters of a function's declaration that only say what a field of it says."""
+    own = isinstance(spec, ExplainerSpec) and spec.adapter == _ADAPTERS["explainer"]
+    return frozenset(spec.choices) if own else frozenset()
+
+
 def numbers(name: str, text: str) -> tuple[float, ...] | None:
     """Return the numbers of ``0.5`` or ``[0.485,0.456,0.406]``, None of an empty text. Raises XbenchError for anything else."""
     try:
         return tuple(float(part) for part in text.strip().strip("[]").split(",") if part.strip()) or None
     except ValueError:
         raise XbenchError(f"{name}={text} is neither a number nor a list like [0.485,0.456,0.406]") from None
+
+
+def _function(id: str) -> tuple[str, str, Any]:
+    """Return the module's name, the function's and the function."""
+    module, _, name = id.removeprefix(PREFIX).rpartition(".")
+    if not module or not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
+        raise XbenchError(f"{id} is not written python:module.function, for example python:mine.explain")
+    return module, name, _attribute(id, _imported(id, module), name)
+
+
+def _signature(id: str, function: Any) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError) as error:
+        raise XbenchError(f"{id} has no signature to read ({error}); write a Python function that calls it") from error
 
 
 def _imported(id: str, module: str) -> ModuleType:

@@ -15,8 +15,16 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         help="run the conformance kit on components",
         description="Run the checks that every component of a kind passes; exit code 1 where one fails.",
     )
-    parser.add_argument("ids", nargs="+", metavar="ID", help="components of any kind: cam/gradcam, 'mine/*', deletion")
+    parser.add_argument(
+        "ids",
+        nargs="+",
+        metavar="ID",
+        help="components of any kind: cam/gradcam, 'mine/*', deletion, python:FILE.FUNCTION",
+    )
     parser.add_argument("--root", type=Path, help="folder of real data, for data sets that read one")
+    parser.add_argument(
+        "--data", metavar="ID", help="the data set that models are looked at with; else one that they are for"
+    )
     parser.add_argument("--failures", action="store_true", help="show only what fails")
     parser.set_defaults(call=run)
 
@@ -29,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     torch.set_num_threads(1)  # small tensors: a second thread would only wait for the first
     total: Counter[str] = Counter()
-    for subject in subjects(arguments.ids, root=arguments.root):
-        print(f"{subject.component.spec.kind} {subject.what}")
+    for subject in subjects(arguments.ids, root=arguments.root, data=arguments.data):
+        print(f"{subject.component.spec.kind} {subject.what}{f' ({subject.looked_at})' * bool(subject.looked_at)}")
         for outcome in conformance(subject):
             total[outcome.status] += 1
             if outcome.status == "failed" or not arguments.failures:

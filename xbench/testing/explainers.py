@@ -14,6 +14,7 @@ from xbench.testing.law import Check, Failed, NotApplicable
 from xbench.testing.residue import RESIDUE_CHECKS
 from xbench.testing.subjects import ExplainerSubject
 from xbench.testing.toys import Setting
+from xbench.user_code import is_own
 
 
 def built(subject: ExplainerSubject) -> None:
@@ -141,6 +142,8 @@ def same_seed(subject: ExplainerSubject) -> None:
 
 def other_seed(subject: ExplainerSubject) -> None:
     """Ask under another seed."""
+    if is_own(subject.spec.id):
+        raise NotApplicable("a function does not declare whether it draws at random")
     one, other = (subject.asked(seed=seed).maps(subject.setting.batch(seed=seed)) for seed in (0, 1))
     _repeatable(subject, subject.setting.batch())
     moved = differing(one, other)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from xbench.components import Component
+from xbench.components import Component, resolve
 from xbench.errors import Unsupported, XbenchError, did_you_mean
 from xbench.plugins import Plugin, Registry, discover
 from xbench.refs import Ref, is_pattern, matching, parse_ref, typed_params
@@ -19,6 +19,7 @@ from xbench.testing.metrics import METRIC_CHECKS
 from xbench.testing.models import MODEL_CHECKS
 from xbench.testing.subjects import DatasetSubject, ExplainerSubject, MetricSubject, ModelSubject, Subject
 from xbench.testing.toys import TOY_EXPLAINER, TOY_MODEL, toy_component
+from xbench.user_code import is_own, own_kind, own_spec
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
     "explainer": EXPLAINER_CHECKS,
@@ -34,18 +35,22 @@ _SUBJECTS: Mapping[str, type[Subject]] = {
 }
 
 
-def subjects(texts: Sequence[str], registry: Registry | None = None, root: Path | None = None) -> list[Subject]:
+def subjects(
+    texts: Sequence[str], registry: Registry | None = None, root: Path | None = None, data: str | None = None
+) -> list[Subject]:
     """Return the components that ids and patterns name, of all kinds, each with its quick parameters.
 
     Parameters
     ----------
     texts
-        ``cam/gradcam``, ``cam/gradcam[score=prob]``, ``mine/*``, ``deletion``. Parameters written stand before quick ones; a
-        wrapper wraps a toy whatever it is told.
+        ``cam/gradcam``, ``cam/gradcam[score=prob]``, ``mine/*``, ``deletion``, ``python:mine.explain``. Parameters written
+        stand before quick ones; a wrapper wraps a toy whatever it is told.
     registry
         What is installed; None looks.
     root
         A folder of real data, for data sets that read one.
+    data
+        The data set with which models are looked at; None: the first installed that a model is for and that opens.
 
     Raises
     ------
@@ -55,18 +60,17 @@ def subjects(texts: Sequence[str], registry: Registry | None = None, root: Path 
     registry = registry or discover()
     found: dict[tuple[str, str], Subject] = {}
     mistakes: list[str] = []
+    own = resolve("dataset", data, registry, mistakes) if data else None
     for text in texts:
         try:
             ref = parse_ref(text)
         except ValueError as error:
             mistakes.append(str(error))
             continue
-        hits = [(kind, name) for kind in CHECKS for name in _named(ref, registry.of_kind(kind))]
-        if not hits:
-            mistakes.append(_nothing(ref.id, registry))
-        for kind, name in hits:
-            if subject := _subject(registry.of_kind(kind)[name], ref, registry, root, mistakes):
-                found[kind, subject.what] = subject
+        for spec in _specs(ref, registry, mistakes):
+            if subject := _subject(spec, ref, registry, root, mistakes):
+                subject.chosen_data = own
+                found[spec.kind, subject.what] = subject
     if mistakes:
         raise XbenchError(*mistakes)
     return list(found.values())
@@ -109,6 +113,20 @@ def _judged(check: Check, subject: Subject) -> Outcome:
         except Exception as error:
             return Outcome(check, "failed", f"it raised {one_line(error)}")
     return Outcome(check, "passed")
+
+
+def _specs(ref: Ref, registry: Registry, mistakes: list[str]) -> list[Spec]:
+    """Return the declarations that a name or a pattern means, of all kinds; or that of a function of one's own."""
+    if is_own(ref.id):
+        try:
+            return [own_spec(own_kind(ref.id), ref.id, ref.params)]
+        except XbenchError as error:
+            mistakes += error.lines
+            return []
+    found = [registry.of_kind(kind)[name] for kind in CHECKS for name in _named(ref, registry.of_kind(kind))]
+    if not found:
+        mistakes.append(_nothing(ref.id, registry))
+    return found
 
 
 def _named(ref: Ref, installed: Mapping[str, Spec]) -> list[str]:

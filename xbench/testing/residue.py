@@ -13,6 +13,7 @@ from xbench.checks import ModelTouched, compare, fingerprint
 from xbench.scoring import ask
 from xbench.testing.law import Check, Failed, NotApplicable
 from xbench.testing.subjects import ExplainerSubject
+from xbench.user_code import is_own
 
 _STRETCH = 40
 
@@ -94,6 +95,8 @@ def _same(before: dict[str, object], module: nn.Module, after: str) -> None:
 
 def image_untouched(subject: ExplainerSubject) -> None:
     """Compare all tensors of the batch itself before and after."""
+    if is_own(subject.spec.id):
+        raise NotApplicable("a function gets images of its own")
     asked, batch = subject.asked(), subject.setting.batch()
     kept = batch.clone()
     with torch.enable_grad():

@@ -15,16 +15,19 @@ from torch import Tensor, nn
 from xbench.checks import checked
 from xbench.components import Component, import_attr
 from xbench.data import Dataset, Index
+from xbench.errors import XbenchError
 from xbench.fit_tasks import open_dataset
 from xbench.fits import FitContext
 from xbench.map_writer import write_maps
 from xbench.models import Model
 from xbench.plugins import Plugin, Registry
+from xbench.refs import matching
 from xbench.scoring import ask, build_explainer
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec
 from xbench.tensors import Batch, Explanation
 from xbench.testing.law import CannotTell
 from xbench.testing.toys import TOY_DATA, Setting, toy_component
+from xbench.user_code import is_own
 from xbench.work import build_module, recipe_of
 
 
@@ -42,6 +45,8 @@ class Subject:
         The names of all checks of its kind.
     registry, root
         What is installed, and the folder of real data, or None.
+    chosen_data
+        The data set with which a model is to be looked at, or None where that is left to it.
     """
 
     component: Component
@@ -49,12 +54,18 @@ class Subject:
     names: tuple[str, ...]
     registry: Registry
     root: Path | None = None
+    chosen_data: Component | None = None
     memo: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def what(self) -> str:
         """How the component is written."""
         return self.component.text
+
+    @property
+    def looked_at(self) -> str:
+        """With what a model is looked at, where that is nobody's choice."""
+        return ""
 
     def once(self, key: object, make: Callable[[], Any]) -> Any:
         """Return what several checks share; an error is not kept."""
@@ -235,9 +246,10 @@ class ModelSubject(Subject):
     @cached_property
     def dataset(self) -> DatasetSubject:
         """The data set."""
-        from xbench.errors import XbenchError
-        from xbench.refs import matching
-
+        if self.chosen_data:
+            return DatasetSubject(self.chosen_data, None, (), self.registry, self.root)
+        if is_own(self.spec.id):
+            return DatasetSubject(self._toys(), None, (), self.registry)
         patterns = self.component.network.spec
         assert isinstance(patterns, ModelSpec)
         for pattern in patterns.datasets if not self.component.of else ():
@@ -253,6 +265,23 @@ class ModelSubject(Subject):
             wanted = ", ".join(patterns.datasets)
             raise CannotTell(f"no data set that it is for ({wanted}) is here with quick parameters and its data")
         return DatasetSubject(toy_component(TOY_DATA), None, (), self.registry)
+
+    def _toys(self) -> Component:
+        """Return toys for a network of one's own: of as many classes as it has outputs, where it is not told how many."""
+        toys = Component(TOY_DATA, {**TOY_DATA.params, "size": 64})
+        index = open_dataset(toys, None).index("test")
+        net = build_module(self.component, index.shape, index.classes, 0)
+        with contextlib.suppress(Exception), torch.no_grad():
+            outputs = net.eval()(torch.zeros(2, *index.shape)).shape[1]
+            return Component(TOY_DATA, {**toys.params, "classes": max(2, outputs)})
+        return toys
+
+    @property
+    def looked_at(self) -> str:
+        """With what a model is looked at, where that is nobody's choice."""
+        return (
+            "" if self.chosen_data or not is_own(self.spec.id) else "toy images of 3 x 64 x 64; --data ID takes others"
+        )
 
     @property
     def images(self) -> Tensor:
