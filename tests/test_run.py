@@ -307,7 +307,9 @@ def test_a_second_run_in_a_folder_says_so_once_and_goes_on(tmp_path):
     assert told == f"another run is writing to {tmp_path / 'run'}: what it commits is not computed again"
 
 
-def test_where_a_run_begins_changes_neither_what_is_done_nor_that_it_is_done_once(tmp_path):
+def test_the_order_of_units_changes_neither_what_is_done_nor_that_it_is_done_once(tmp_path):
+    from random import Random
+
     from xbench.config import make_config
     from xbench.plan import make_plan, units
     from xbench.plugins import discover
@@ -315,8 +317,8 @@ def test_where_a_run_begins_changes_neither_what_is_done_nor_that_it_is_done_onc
     settings = ["suite=blobs", f"out={tmp_path / 'run'}", "limit=none", "model=fake/linear,fake/learnt"]
     plan = make_plan(make_config(settings, discover()))
     places = [
-        [(job.key, unit.part) for unit in units(plan, Store(tmp_path), begin=begin) for job in unit.jobs]
-        for begin in (0.0, 0.4, 0.99)
+        [(job.key, unit.part) for unit in units(plan, Store(tmp_path), draw=draw) for job in unit.jobs]
+        for draw in (None, Random(1), Random(2))
     ]
     assert len(set(places[0])) == len(places[0]) > 20
     assert [sorted(each) for each in places] == [sorted(places[0])] * 3

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Protocol
 
 from xbench.cells import Cell, CellPlanner
@@ -106,10 +107,11 @@ def make_plan(config: RunConfig) -> Plan:
     return Plan(config, test, tuple(cells.values()), tuple(fits.tasks.values()), notes)
 
 
-def units(plan: Plan, store: Store, skip: Iterable[str] = (), begin: float = 0.0) -> Iterator[Unit]:
+def units(plan: Plan, store: Store, skip: Iterable[str] = (), draw: Random | None = None) -> Iterator[Unit]:
     """Yield what is not committed yet, slice by slice, the explainers of one model and slice together.
 
-    ``begin`` is the share of all places at which to begin, in [0, 1); what lies before it comes last.
+    ``draw`` shuffles what needs no other model in between, for a run that is not alone: two in one order would for ever do
+    the same at the same time.
     """
     left_out = set(skip)
     together: dict[tuple[str, str | None, int, str], list[Cell]] = {}
@@ -117,12 +119,17 @@ def units(plan: Plan, store: Store, skip: Iterable[str] = (), begin: float = 0.0
         if not cell.unsupported and cell.key not in left_out:
             place = (cell.model.text, cell.model_fit, cell.seed, cell.selection.digest)
             together.setdefault(place, []).append(cell)
-    places = [(cells, part) for cells in together.values() for part in range(cells[0].n_slices)]
-    first = int(begin * len(places))
-    for cells, part in places[first:] + places[:first]:
+    groups = [(cells, list(range(cells[0].n_slices))) for cells in together.values()]
+    if draw:
+        draw.shuffle(groups)
+        for cells, parts in groups:
+            draw.shuffle(cells)
+            draw.shuffle(parts)
+    for cells, parts in groups:
         size = slice_size(len(cells[0].selection.ids))
-        if todo := [cell for cell in cells if not store.committed(cell.key, part, cell.selection.digest)]:
-            yield unit(plan, todo, part, slice(part * size, (part + 1) * size))
+        for part in parts:
+            if todo := [cell for cell in cells if not store.committed(cell.key, part, cell.selection.digest)]:
+                yield unit(plan, todo, part, slice(part * size, (part + 1) * size))
 
 
 def unit(plan: Plan, cells: Sequence[Cell], part: int, rows: slice) -> Unit:
