@@ -16,7 +16,7 @@ from xbench import gpus
 from xbench.alone import alone
 from xbench.atomic import remove_own, write_atomic
 from xbench.bibliography import component_facts
-from xbench.cache import damaged_fit
+from xbench.cache import damaged_fit, is_finished
 from xbench.cells import Cell
 from xbench.components import import_attr
 from xbench.config import RunConfig, make_config
@@ -31,7 +31,7 @@ from xbench.plugins import Registry, discover
 from xbench.report.html import write_report
 from xbench.results import Outcome, Run
 from xbench.stopping import Stoppable
-from xbench.store import Store, has_fit
+from xbench.store import Store
 from xbench.tables import write_tables
 
 
@@ -95,8 +95,7 @@ def execute(
     with alone(config.out) as first:
         if not first:
             listen(Note(f"another run is writing to {config.out}: what it commits is not computed again"))
-        # Elsewhere than the other, which begins at the first place: they meet once.
-        return _carry_out(plan, registry, store, listen, stopping, 0.0 if first else random.random())
+        return _carry_out(plan, registry, store, listen, stopping, None if first else random.Random())
 
 
 def _carry_out(
@@ -105,7 +104,7 @@ def _carry_out(
     store: Store,
     listen: Callable[[Event], None],
     stopping: Callable[[], bool],
-    begin: float,
+    draw: random.Random | None,
 ) -> Outcome:
     config = plan.config
     store.sweep()
@@ -155,7 +154,7 @@ def _carry_out(
         for cell in runnable.values():
             _fail_without_fit(cell, store, failed)
         start = time.monotonic()
-        left = units(plan, store, skip=failed, begin=begin)
+        left = units(plan, store, skip=failed, draw=draw)
         follow(executor.run(Stoppable(left, stopping, listen)))
         wall = time.monotonic() - start
         workers = getattr(executor, "workers", options.workers)
@@ -182,21 +181,26 @@ def missing_fits(plan: Plan, store: Store) -> list[str]:
     for key in list(needed):
         for fit in by_key[key].after:
             needed.setdefault(fit, set())
-    for key, epochs in needed.items():
-        store.damaged.extend(damaged_fit(key, epochs))
-    return [fit.key for fit in plan.fits if fit.key in needed and not has_fit(fit.key, needed[fit.key])]
+    missing = []
+    for key in (fit.key for fit in plan.fits if fit.key in needed):
+        damaged = damaged_fit(key, needed[key])
+        store.damaged.extend(damaged)
+        if damaged or not is_finished(key):
+            missing.append(key)
+    return missing
 
 
 def _fit_stages(plan: Plan, store: Store, failed: dict[str, tuple[str, str]]) -> Iterator[list[FitTask]]:
     """Yield the fits to train, those that others rest on first."""
-    missing = missing_fits(plan, store)
+    missing = set(missing_fits(plan, store))
     left = [fit for fit in plan.fits if fit.key in missing]
     while left:
-        stage = [fit for fit in left if not any(other.key in fit.after for other in left)]
-        left = [fit for fit in left if fit not in stage]
-        ready = [fit for fit in stage if not any(before in failed for before in fit.after)]
+        waiting = {fit.key for fit in left}
+        stage = [fit for fit in left if waiting.isdisjoint(fit.after)]
+        left = [fit for fit in left if not waiting.isdisjoint(fit.after)]
+        ready = [fit for fit in stage if failed.keys().isdisjoint(fit.after)]
         for fit in stage:
-            if fit not in ready:
+            if not failed.keys().isdisjoint(fit.after):
                 failed[fit.key] = ("fit_failed", "the model it explains could not be trained")
         if ready:
             yield ready

@@ -1,5 +1,6 @@
 """What is kept between runs: where, and whether the weights there are what was recorded when they were made."""
 
+import functools
 import hashlib
 import os
 import sys
@@ -37,7 +38,12 @@ def fit_info(folder: Path) -> Json | None:
 
 def has_fit(key: str, checkpoints: Iterable[int] = ()) -> bool:
     """Say whether a finished fit is in the cache, whole, and with it the weights after these epochs."""
-    return os.path.lexists(fit_folder(key) / "fit.json") and not damaged_fit(key, checkpoints)
+    return is_finished(key) and not damaged_fit(key, checkpoints)
+
+
+def is_finished(key: str) -> bool:
+    """Say whether a fit was finished, whatever became of its weights."""
+    return os.path.lexists(fit_folder(key) / "fit.json")
 
 
 def damaged_fit(key: str, checkpoints: Iterable[int] | None = ()) -> list[Path]:
@@ -61,9 +67,15 @@ def damaged_fit(key: str, checkpoints: Iterable[int] | None = ()) -> list[Path]:
 
 
 def file_sha256(path: Path) -> str | None:
-    """Return the hash of a file, or None where it cannot be read."""
+    """Return the hash of a file, or None where it cannot be read; while it stays as it is, it is read once."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        state = path.stat()
+        return _sha256(path, state.st_ino, state.st_size, state.st_mtime_ns)
     except OSError:
         return None
+
+
+@functools.lru_cache(maxsize=2**16)
+def _sha256(path: Path, inode: int, size: int, stamp: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -8,7 +8,7 @@ other arrays thus write other files, and the first head wins: whatever is read b
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,6 +108,14 @@ def arrays_file(folder: Path, part: int) -> Path:
     """Return the file of arrays that the head of a slice names."""
     head = read_json(folder / f"{part:05d}.json") or {}
     return folder / f"{_stem(head) if _is_head(head, part) else f'{part:05d}'}.safetensors"
+
+
+def is_untidy(names: Sequence[str]) -> bool:
+    """Say whether a cell's folder may hold more than whole slices and what the cell is."""
+    heads = sum(name[5:] == ".json" for name in names)
+    return sum(name.endswith((".safetensors", ".cost.json")) for name in names) > 2 * heads or any(
+        name.startswith(".") for name in names
+    )
 
 
 def sweep_slices(folder: Path) -> None:

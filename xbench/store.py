@@ -38,7 +38,7 @@ from xbench.sample_files import (
     write_gallery,
     write_table,
 )
-from xbench.slices import Arrays, Damage, Slice, arrays_file, read_slice, sweep_slices, write_slice
+from xbench.slices import Arrays, Damage, Slice, arrays_file, is_untidy, read_slice, sweep_slices, write_slice
 
 __all__ = [
     "Arrays",
@@ -65,7 +65,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._damage = Damage()
-        self._whole: set[tuple[str, int]] = set()
+        # Of each cell a bit a slice: there may be millions.
+        self._whole: dict[str, int] = {}
         # Of pictures: the cell that makes them again, or None where they are whole.
         self._pictures: dict[str, str | None] = {}
 
@@ -173,11 +174,12 @@ class Store:
         Each slice is read and hashed once in a Store's life. Where the digest of its samples is given, the pictures that go
         with it must be there too; of the cells that share them, the first one asked about counts as missing.
         """
-        if (key, part) not in self._whole and self._has_head(key, part):
+        known = self._whole.get(key, 0)
+        if not known >> part & 1 and self._has_head(key, part):
             found = read_slice(self.folder(key), key, part, self._damage)
             if found and found.cost is not None and (not samples or self._has_pictures(key, found, samples)):
-                self._whole.add((key, part))
-        return (key, part) in self._whole
+                known = self._whole[key] = known | 1 << part
+        return bool(known >> part & 1)
 
     def _has_pictures(self, key: str, found: Slice, samples: str) -> bool:
         if "gallery/row" not in found.arrays:
@@ -263,8 +265,10 @@ class Store:
         for folder in (self.root, self.root / "samples", self.root / "leaderboard"):
             sweep_folder(folder)
         for key in self:
-            sweep_folder(self.folder(key))
-            sweep_slices(self.folder(key))
+            folder = self.folder(key)
+            if is_untidy(list_names(folder)):
+                sweep_folder(folder)
+                sweep_slices(folder)
 
     def _has_head(self, key: str, part: int) -> bool:
         """Say whether a slice may be there, as fast as a file system tells."""
