@@ -38,6 +38,19 @@ class LocalExecutor:
     def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
         """Carry out tasks; yield events as they come."""
         self._attempts.begin(tasks)
+        for event in self._events():
+            if isinstance(event, Fatal):
+                self.close()
+                yield event
+                return
+            yield event
+
+    def close(self) -> None:
+        """Kill all workers."""
+        while self._processes:
+            self._processes.pop().kill()
+
+    def _events(self) -> Iterator[Event]:
         looked = time.monotonic()
         while True:
             while self._has_room() and (task := self._attempts.next()) is not None:
@@ -61,11 +74,6 @@ class LocalExecutor:
             if now - looked > _OFTEN_SECONDS:
                 yield from self._look(now)
                 looked = time.monotonic()
-
-    def close(self) -> None:
-        """Kill all workers."""
-        while self._processes:
-            self._processes.pop().kill()
 
     def _mail(self, wait: float) -> Iterator[tuple[WorkerProcess, Event | None]]:
         """Return what has come, or comes in time; no more than that, however talkative one of them is."""
@@ -100,8 +108,6 @@ class LocalExecutor:
             process.task, process.busy = None, False
         elif isinstance(event, Ready):
             process.ready, self._false_starts = True, 0
-        elif isinstance(event, Fatal):
-            self.close()
         yield event
 
     def _look(self, now: float) -> Iterator[Event]:
@@ -128,7 +134,6 @@ class LocalExecutor:
         self._attempts.give_back(process)
         self._false_starts += 1
         if self._false_starts >= CRASHES_ALLOWED:
-            self.close()
             last = process.last_words().strip().rpartition("\n")[2]
             yield Fatal(
                 f"a worker ended twice before its first task ({how}); see {process.log}{f': {last}' if last else ''}"

@@ -19,6 +19,18 @@ BROKEN = (
     "complains",
     "forks",
 )
+NASTY = (
+    "freezes",
+    "vanishes",
+    "slow",
+    "prints",
+    "closes",
+    "closes_all",
+    "complains_at_length",
+    "greedy",
+    "insatiable",
+    "comes_back",
+)
 
 
 @hookimpl
@@ -52,6 +64,7 @@ def xbench_explainers():
         ),
     ]
     broken = [ExplainerSpec(name=name, version=1, factory=f"xbench_fake.broken:{name}") for name in BROKEN]
+    broken += [ExplainerSpec(name=name, version=1, factory=f"xbench_fake.nasty:{name}") for name in NASTY]
     return good + broken
 
 

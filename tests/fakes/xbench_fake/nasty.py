@@ -1,0 +1,112 @@
+"""Explainers that spoil what they run in: pipes, memory, time. Environment variables steer them, so that keys stay."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import torch
+
+from xbench_fake.explainers import weights
+
+
+def _once():
+    """Return whether this is the first call for the file that FAKE_ONCE names."""
+    flag = Path(os.environ["FAKE_ONCE"])
+    first = not flag.exists()
+    flag.touch()
+    return first
+
+
+def freezes(model):
+    """Stops its process as a debugger does, once."""
+    explain = weights(model)
+
+    def freeze(batch):
+        if _once():
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return explain(batch)
+
+    return freeze
+
+
+def vanishes(model):
+    """Is killed, as where memory runs out."""
+    return lambda batch: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def slow(model):
+    """Takes FAKE_SECONDS for a batch."""
+    explain = weights(model)
+
+    def dawdle(batch):
+        time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
+        return explain(batch)
+
+    return dawdle
+
+
+def prints(model):
+    """Writes to every standard stream, more than a pipe holds."""
+    explain = weights(model)
+
+    def shout(batch):
+        os.write(1, b"\xff" * 100_000)
+        os.write(2, b"\0" * 100_000)
+        print("x" * 100_000)
+        return explain(batch)
+
+    return shout
+
+
+def closes(model):
+    """Closes the files that it has not opened, as a daemon does."""
+    explain = weights(model)
+
+    def tidy(batch):
+        os.closerange(0, 64)
+        return explain(batch)
+
+    return tidy
+
+
+def closes_all(model):
+    def tidy(batch):
+        os.closerange(0, 1024)
+        return batch.image[:, 0]
+
+    return tidy
+
+
+def complains_at_length(model):
+    def explain(batch):
+        raise ValueError("x" * 50_000_000)
+
+    return explain
+
+
+def greedy(model):
+    """Needs more memory than there is for more than 16 images."""
+    explain = weights(model)
+
+    def ask(batch):
+        if len(batch) > 16:
+            torch.empty(2**55)
+        return explain(batch)
+
+    return ask
+
+
+def insatiable(model):
+    return lambda batch: torch.empty(2**55)
+
+
+def comes_back(model):
+    """Forks, and both of them go on."""
+    explain = weights(model)
+
+    def ask(batch):
+        os.fork()
+        return explain(batch)
+
+    return ask
