@@ -71,6 +71,7 @@ def execute(
     registry: Registry,
     listen: Callable[[Event], None] = lambda event: None,
     stopping: Callable[[], bool] = lambda: False,
+    share: Store | None = None,
 ) -> Outcome:
     """Carry out what is not committed yet; what breaks is recorded and the rest goes on.
 
@@ -84,6 +85,8 @@ def execute(
         Hears every event, for a progress display.
     stopping
         Whether to stop: asked before every unit; those in flight are finished.
+    share
+        Of a run that has been prepared (`prepare`) and is shared out, the store that knows which part to do (`xbench.shards`).
 
     Raises
     ------
@@ -91,11 +94,32 @@ def execute(
         Nothing can go on: no such device, the folder cannot be written.
     """
     config = plan.config
+    if share is not None:
+        return _carry_out(plan, registry, share, listen, stopping, None)
     store = Store(config.out)
     with alone(config.out) as first:
         if not first:
             listen(Note(f"another run is writing to {config.out}: what it commits is not computed again"))
+        prepare(plan, registry, store)
         return _carry_out(plan, registry, store, listen, stopping, None if first else random.Random())
+
+
+def prepare(plan: Plan, registry: Registry, store: Store, mark: str | None = None) -> None:
+    """Write down what is to be done, and forget what failed, so that it is tried again.
+
+    ``mark`` is that of the cache (`xbench.shared`), for a run that several machines are to share.
+    """
+    store.sweep()
+    write_plan(plan, store)
+    if damaged := _write_manifest(plan, registry, mark):
+        store.damaged.append(damaged)
+    costs = plan.config.out / "cost.json"
+    if os.path.lexists(costs) and read_sealed(costs) is None:
+        store.damaged.append(costs)
+        remove_own(costs)
+    for cell in plan.cells:
+        if not cell.unsupported:
+            store.forgive(cell.key)
 
 
 def _carry_out(
@@ -107,17 +131,7 @@ def _carry_out(
     draw: random.Random | None,
 ) -> Outcome:
     config = plan.config
-    store.sweep()
-    write_plan(plan, store)
-    if damaged := _write_manifest(plan, registry):
-        store.damaged.append(damaged)
-    costs = config.out / "cost.json"
-    if os.path.lexists(costs) and read_sealed(costs) is None:
-        store.damaged.append(costs)
-        remove_own(costs)
     runnable = {cell.key: cell for cell in plan.cells if not cell.unsupported}
-    for key in runnable:
-        store.forgive(key)
     options = WorkOptions(
         out=config.out.absolute(),
         device=config.device,
@@ -161,6 +175,7 @@ def _carry_out(
     busy = network / (wall * workers) if counts["slices"] else None
     if busy is not None:
         cost = {"device_busy": busy, "network_seconds": network, "wall_seconds": wall, "slices": counts["slices"]}
+        costs = config.out / "cost.json"
         write_atomic(costs, json.dumps(sealed({**cost, "workers": workers}), indent=1).encode(), own=True)
     failures = tuple((runnable[key], *failed[key]) for key in runnable if key in failed)
     damage = tuple(dict.fromkeys([*store.damaged, *store.without_cost]))
@@ -227,7 +242,7 @@ def _executor(config: RunConfig, registry: Registry, options: WorkOptions) -> It
         executor.close()
 
 
-def _write_manifest(plan: Plan, registry: Registry) -> Path | None:
+def _write_manifest(plan: Plan, registry: Registry, mark: str | None) -> Path | None:
     config = plan.config
     packages = ("xbench-xai", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn")
     manifest = {
@@ -239,6 +254,7 @@ def _write_manifest(plan: Plan, registry: Registry) -> Path | None:
         "primary": config.primary,
         "settings": settings(config),
         "cells": [cell.key for cell in plan.cells],
+        "slices": [cell.n_slices for cell in plan.cells],
         "components": component_facts(plan, registry),
         "notes": plan.notes,
         "xbench": xbench.__version__,
@@ -246,6 +262,7 @@ def _write_manifest(plan: Plan, registry: Registry) -> Path | None:
         "machine": platform.platform(),
         "versions": {name: _version(name) for name in packages},
         "origins": origins(plan.config, registry),
+        **({"cache": mark} if mark else {}),
     }
     return write_manifest(config.out, manifest)
 
