@@ -125,7 +125,7 @@ def test_every_suite_is_shown_with_its_parts_and_protocols(suite, capsys):
     ("name", "expected"),
     [
         ("cam/gradcm", "did you mean 'cam/gradcam'?"),
-        ("gradcam", "did you mean 'cam/gradcam'?"),
+        ("gradcm", "did you mean 'cam/gradcam'?"),
         ("delteion", "did you mean 'deletion'?"),
         ("cam/*", "not the pattern 'cam/*'; did you mean 'cam/gradcam'? (xbench list explainers 'cam/*')"),
         ("mnist/s?", "did you mean 'mnist/s1'? (xbench list models"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xbench.codehash import code_hash
 from xbench.errors import XbenchError, did_you_mean
+from xbench.names import full_ids, several
 from xbench.plugins import Registry
 from xbench.refs import Ref, is_pattern, matching, param_text, parse_ref, typed_params
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Polarity, ScoreSpec, Spec
@@ -140,9 +141,17 @@ def factory_of(spec: Spec) -> Any:
 
 
 def resolve(
-    kind: str, text: str, registry: Registry, mistakes: list[str], more: Mapping[str, object] | None = None
+    kind: str,
+    text: str,
+    registry: Registry,
+    mistakes: list[str],
+    more: Mapping[str, object] | None = None,
+    home: str = "",
 ) -> Component | None:
-    """Return the one component written, with ``more`` parameters, or None with a line for every mistake."""
+    """Return the one component written, with ``more`` parameters, or None with a line for every mistake.
+
+    An id may be written by its last part alone (`full_ids`); ``home`` is the package that then comes first.
+    """
     try:
         ref = parse_ref(text)
     except ValueError as error:
@@ -155,10 +164,10 @@ def resolve(
         except XbenchError as error:
             mistakes += error.lines
             return None
-    elif ref.id in (installed := registry.of_kind(kind)):
-        spec = installed[ref.id]
+    elif len(names := full_ids(kind, ref.id, registry, home)) == 1:
+        spec = registry.of_kind(kind)[names[0]]
     else:
-        mistakes.append(_absent(kind, ref.id, registry))
+        mistakes.append(several(kind, ref.id, names) if names else _absent(kind, ref.id, registry))
         return None
     params, faults = typed_params(spec, given)
     mistakes += faults
@@ -174,7 +183,7 @@ def resolve(
             example = {"explainer": "cam/gradcam", "model": "anole/slim"}[kind]
             mistakes.append(f"{text}: say what it wraps, for example {ref.id}[of={example}]")
         else:
-            inner = resolve(kind, str(wrapped), registry, mistakes)
+            inner = resolve(kind, str(wrapped), registry, mistakes, home=home)
             if inner and isinstance(spec, ModelSpec) and not getattr(inner.spec, "fit", None):
                 mistakes.append(f"{text}: {inner.text} has no training that {ref.id} could change")
             if inner and "@" in str(wrapped).rpartition("]")[2]:
@@ -182,8 +191,10 @@ def resolve(
     return Component(spec, params, ref.checkpoint, inner)
 
 
-def expand(kind: str, texts: Sequence[object], registry: Registry, mistakes: list[str]) -> tuple[Component, ...]:
-    """Return the components that a list of ids and patterns names, each once, in order.
+def expand(
+    kind: str, texts: Sequence[object], registry: Registry, mistakes: list[str], home: str = ""
+) -> tuple[Component, ...]:
+    """Return the components that a list of ids and patterns names, each once, in order; ``home`` as of `resolve`.
 
     A pattern leaves out wrappers, which cannot stand alone, and stored maps, of which none are installed.
     """
@@ -195,7 +206,7 @@ def expand(kind: str, texts: Sequence[object], registry: Registry, mistakes: lis
             mistakes.append(str(error))
             continue
         if not is_pattern(ref):
-            if one := resolve(kind, text, registry, mistakes):
+            if one := resolve(kind, text, registry, mistakes, home=home):
                 found |= {each.text: each for each in _epochs(one, ref, mistakes)}
             continue
         installed = registry.of_kind(kind)

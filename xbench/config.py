@@ -9,6 +9,7 @@ import yaml
 
 from xbench.components import Component, expand, resolve
 from xbench.errors import XbenchError, did_you_mean
+from xbench.names import full_ids
 from xbench.plugins import Registry
 from xbench.refs import convert_scalar, parse_ref, split_outside_brackets, typed_params
 from xbench.specs import MetricSpec, Param
@@ -52,7 +53,10 @@ class Options:
 KEYS = {
     "suite": ("NAME", "which suite to run (xbench list suites)"),
     "protocol": ("quick|paper", "the suite's settings: minutes on two cores, or the papers' own"),
-    "data": ("ID", "another data set; data.NAME=VALUE sets its parameters, data.root=PATH where real files lie"),
+    "data": (
+        "ID",
+        "another data set, its last part is enough; data.NAME=VALUE sets its parameters, data.root=PATH where real files lie",
+    ),
     "model": (
         "ID,...",
         "classifiers; * and ? match, [name=value] sets parameters, @N takes epoch N's weights; python:FILE.FUNCTION your own",
@@ -80,6 +84,9 @@ KEYS = {
     ),
     "out": ("DIR", "where records and tables go; default runs/SUITE"),
 }
+
+HOW = ("device", "workers", "threads", "batch", "budget", "silence", "executor")
+"""The keys that say how a run is carried out, and change no number."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +151,14 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
     suite, text = _suite(options, registry, arguments, mistakes)
     settings = _merge(options, suite, text, mistakes)
 
-    data, root = _data(settings, options, registry, mistakes)
+    home = _home(settings)
+    data, root = _data(settings, options, registry, mistakes, home)
     found: dict[str, tuple[Component, ...]] = {}
     for kind, name in _LISTS.items():
         given = settings.get(name) or []
         named = bool(getattr(options, kind))
         if suite or named:
-            found[kind] = expand(kind, given, registry, mistakes)
+            found[kind] = expand(kind, given, registry, mistakes, home)
     if options.executor not in registry.executors:
         hint = did_you_mean(options.executor, registry.executors) or f"; one of {', '.join(registry.executors)}"
         mistakes.append(f"executor {options.executor!r} is not installed{hint} (xbench list executors)")
@@ -303,22 +311,29 @@ def _merge(options: Options, suite: Mapping[str, Any], path: str, mistakes: list
     return settings
 
 
+def _home(settings: Mapping[str, Any]) -> str:
+    """Return the package of a suite's own data set, in which names that are written short are looked for first."""
+    given = settings.get("data") or ""
+    return str(given.get("id") if isinstance(given, dict) else given).partition("/")[0]
+
+
 def _data(
-    settings: Mapping[str, Any], options: Options, registry: Registry, mistakes: list[str]
+    settings: Mapping[str, Any], options: Options, registry: Registry, mistakes: list[str], home: str
 ) -> tuple[Component | None, Path | None]:
     given = settings.get("data") or {}
     given = dict(given) if isinstance(given, dict) else {"id": given}
     text, params = given.pop("id", None), given
     if options.data is not None:
         # Another data set has other parameters: the suite's stay behind unless it is the same one again.
-        if parse_ref_or_none(options.data) != text:
+        named = parse_ref_or_none(options.data)
+        if named is None or text not in (named, *full_ids("dataset", named, registry, home)):
             params = {}
         text = options.data
     if text is None:
         return None, None
     extra = {**params, **options.data_params}
     root = extra.pop("root", None)
-    data = resolve("dataset", str(text), registry, mistakes)
+    data = resolve("dataset", str(text), registry, mistakes, home=home)
     if data is None:
         return None, None
     resolved, faults = typed_params(data.spec, [*data.params.items(), *extra.items()])

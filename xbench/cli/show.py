@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xbench.errors import XbenchError, did_you_mean
+from xbench.names import full_ids, several
 from xbench.plugins import Registry, discover
 from xbench.refs import matching
 from xbench.specs import MetricSpec, Spec
@@ -47,17 +48,22 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.cli.placings import read_rows
 
     registry = discover()
-    kinds = [kind for kind in _KINDS if arguments.id in registry.of_kind(kind)]
+    wanted = arguments.id
+    kinds = [kind for kind in _KINDS if wanted in registry.of_kind(kind)]
     if not kinds:
-        raise XbenchError(_absent(registry, arguments.id))
+        names = list(dict.fromkeys(name for kind in _KINDS for name in full_ids(kind, wanted, registry)))
+        if len(names) != 1:
+            raise XbenchError(several("component", wanted, names) if names else _absent(registry, wanted))
+        (wanted,) = names
+        kinds = [kind for kind in _KINDS if wanted in registry.of_kind(kind)]
     rows = read_rows(arguments.leaderboard)
     for place, kind in enumerate(kinds):
         if place:
             print()
         if kind == "suite":
-            _show_suite(registry, arguments.id)
+            _show_suite(registry, wanted)
         else:
-            _show(registry, registry.of_kind(kind)[arguments.id], rows, arguments.leaderboard or Path("leaderboard"))
+            _show(registry, registry.of_kind(kind)[wanted], rows, arguments.leaderboard or Path("leaderboard"))
     return 0
 
 

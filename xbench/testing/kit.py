@@ -8,6 +8,7 @@ import torch
 
 from xbench.components import Component, resolve
 from xbench.errors import Unsupported, XbenchError, did_you_mean
+from xbench.names import full_ids, several
 from xbench.plugins import Plugin, Registry, discover
 from xbench.refs import Ref, is_pattern, matching, parse_ref, typed_params
 from xbench.scoring import one_line
@@ -123,14 +124,18 @@ def _specs(ref: Ref, registry: Registry, mistakes: list[str]) -> list[Spec]:
         except XbenchError as error:
             mistakes += error.lines
             return []
-    found = [registry.of_kind(kind)[name] for kind in CHECKS for name in _named(ref, registry.of_kind(kind))]
+    found = [registry.of_kind(kind)[name] for kind in CHECKS for name in _named(ref, registry, kind)]
+    exact = [spec for spec in found if spec.id == ref.id]
+    ids = list(dict.fromkeys(spec.id for spec in exact or found))
     if not found:
         mistakes.append(_nothing(ref.id, registry))
-    return found
+    elif len(ids) > 1 and not is_pattern(ref):
+        mistakes.append(several("component", ref.id, ids))
+    return exact or found
 
 
-def _named(ref: Ref, installed: Mapping[str, Spec]) -> list[str]:
-    return matching(ref.id, installed) if is_pattern(ref) else [ref.id] * (ref.id in installed)
+def _named(ref: Ref, registry: Registry, kind: str) -> list[str]:
+    return matching(ref.id, registry.of_kind(kind)) if is_pattern(ref) else full_ids(kind, ref.id, registry)
 
 
 def _nothing(name: str, registry: Registry) -> str:
