@@ -10,7 +10,7 @@ from xbench.cli import main
 from xbench.errors import XbenchError
 from xbench.evidence import Changed, Evidence
 from xbench.leaderboard import read_boards
-from xbench.manifest import run_folder
+from xbench.manifest import run_folder, write_manifest
 from xbench.plugins import discover
 from xbench.store import Store, content_key
 from xbench.submit import explainers, problems, submit
@@ -31,10 +31,10 @@ def go(out, explainer="fake/weights,controls/random", origin=None, **settings):
 
 def come_from(folder, origin):
     """Say that all code came from there: tests run on an editable installation."""
-    manifest = json.loads((folder / "run.json").read_text())
+    manifest = run_folder(folder)[2]
     assert "xbench-xai" in manifest["origins"]
     manifest["origins"] = dict.fromkeys(manifest["origins"], origin)
-    (folder / "run.json").write_text(json.dumps(manifest))
+    write_manifest(folder, manifest)
 
 
 def accept(folder, to, doubt=""):

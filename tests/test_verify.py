@@ -10,6 +10,7 @@ from safetensors.numpy import load, save
 
 from xbench import api
 from xbench.cli import main
+from xbench.manifest import run_folder, write_manifest
 from xbench.plugins import discover
 from xbench.slices import arrays_file
 from xbench.store import Store, content_key, fit_folder
@@ -107,6 +108,11 @@ def test_other_labels_are_found(tmp_path):
         table = json.loads(path.read_text())
         table["labels"][0] = 1 - table["labels"][0]
         path.write_text(json.dumps(table))
+    assert {path.suffix for path in check(tmp_path / "run").damaged} == {".json"}
+    for path in (tmp_path / "run" / "samples").glob("*.json"):  # as one who knows the format would
+        table = json.loads(path.read_text())
+        del table["digest"]
+        path.write_text(json.dumps(table))
     verdict = check(tmp_path / "run")
     assert len(verdict.mismatches) == 5
     assert all("other labels or groups" in line for line in verdict.mismatches)
@@ -133,6 +139,7 @@ def test_other_weights_under_the_same_key_are_not_taken_for_the_runs_own(tmp_pat
         raw = save(weights)
         info = json.loads((path.parent / "fit.json").read_text())
         path.write_bytes(raw)
+        del info["digest"]
         (path.parent / "fit.json").write_text(json.dumps({**info, "sha256": hashlib.sha256(raw).hexdigest()}))
     verdict = check(tmp_path / "run")
     assert not verdict.mismatches
@@ -143,7 +150,7 @@ def test_other_weights_under_the_same_key_are_not_taken_for_the_runs_own(tmp_pat
 def test_code_that_changed_since_is_named(tmp_path):
     go(tmp_path / "run")
     store = Store(tmp_path / "run")
-    manifest = json.loads((tmp_path / "run" / "run.json").read_text())
+    manifest = run_folder(tmp_path / "run")[2]
     key = next(key for key in store if store.definition(key)["explainer"])
     record = store.read(key)
     definition = json.loads(json.dumps(record.definition))
@@ -162,7 +169,7 @@ def test_code_that_changed_since_is_named(tmp_path):
             store.commit(other, head["slice"], arrays, record.weights, {"seconds": 1.0})
     shutil.rmtree(store.folder(key))
     manifest["cells"] = [other]
-    (tmp_path / "run" / "run.json").write_text(json.dumps(manifest))
+    write_manifest(tmp_path / "run", manifest)
     verdict = check(tmp_path / "run")
     assert "explainer.code changed since" in verdict.unverifiable[0]
     assert not verdict.sound
