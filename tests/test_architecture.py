@@ -10,7 +10,7 @@ HARNESS = ROOT / "xbench"
 
 # A module may import those on its own line and on the lines above it.
 LAYERS = [
-    {"errors", "specs", "data", "wire"},
+    {"errors", "reading", "forms", "specs", "data", "wire"},
     {
         "hookspecs",
         "seeds",

@@ -1,11 +1,12 @@
 """Tables beside pictures: all classes in the order of a network's outputs, and which picture is of which class."""
 
-import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xbench.errors import XbenchError, did_you_mean
+from xbench.reading import clip, read_rows, read_text
 
 LABELS, IMAGES = "labels.csv", "images"
 _NAMES = ("class", "name", "label")
@@ -47,11 +48,11 @@ def read_classes(path: Path) -> tuple[str, ...]:
         else:
             names = [row[column].strip() for row in rows]
     else:
-        names = [line.strip() for line in _text(path).splitlines() if line.strip()]
+        names = [line.strip() for line in read_text(path.expanduser()).splitlines() if line.strip()]
     if len(names) < 2:
         raise XbenchError(f"{path} lists {len(names)} classes; two or more are needed, one a line")
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise XbenchError(f"{path} lists the class {twice[0]!r} twice")
+    if twice := _twice(names):
+        raise XbenchError(f"{path} lists the class {clip(twice)} twice")
     return tuple(names)
 
 
@@ -66,7 +67,7 @@ def read_labels(path: Path) -> list[Labelled]:
     """
     rows = _rows(path)
     if "file" not in rows[0]:
-        raise XbenchError(f"{path} has no column 'file'; it has {', '.join(map(str, rows[0]))}")
+        raise XbenchError(f"{path} has no column 'file'; it has {', '.join(rows[0])[:120]}")
     column = "" if "index" in rows[0] and not set(_NAMES) & set(rows[0]) else _column(path, rows)
     found = [
         Labelled(
@@ -78,10 +79,8 @@ def read_labels(path: Path) -> list[Labelled]:
         )
         for row in rows
     ]
-    files = [row.file for row in found]
-    if len(set(files)) < len(files):
-        twice = next(name for name in files if files.count(name) > 1)
-        raise XbenchError(f"{path} lists the picture {twice!r} twice")
+    if twice := _twice([row.file for row in found]):
+        raise XbenchError(f"{path} lists the picture {clip(twice)} twice")
     return found
 
 
@@ -93,16 +92,25 @@ def place_of(name: str, classes: Sequence[str], where: object) -> int:
     if plain.count(_plain(name)) == 1:
         return plain.index(_plain(name))
     hint = did_you_mean(name, classes) or f"; it lists {len(classes)}, the first of them {classes[0]!r}"
-    raise XbenchError(f"{where} has the class {name!r}, which the list of classes has not{hint}")
+    raise XbenchError(f"{where} has the class {clip(name)}, which the list of classes has not{hint}")
 
 
 def _plain(name: str) -> str:
     return " ".join(name.replace("_", " ").casefold().split())
 
 
+def _twice(names: Sequence[str]) -> str:
+    """Return the first name that is there more than once, or an empty string."""
+    return next((name for name, count in Counter(names).items() if count > 1), "")
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
-    lines = csv.DictReader(_text(path).splitlines(), restval="")
-    rows = [{str(name).strip(): value for name, value in row.items() if name is not None} for row in lines]
+    lines = read_rows(path.expanduser())
+    header = [name.strip() for name in next(lines, (0, []))[1]]
+    if not header:
+        raise XbenchError(f"{path} holds no header")
+    empty = dict.fromkeys(header, "")
+    rows = [empty | dict(zip(header, fields, strict=False)) for _, fields in lines]
     if not rows:
         raise XbenchError(f"{path} holds no rows under its header")
     return rows
@@ -112,7 +120,9 @@ def _column(path: Path, rows: Sequence[dict[str, str]]) -> str:
     for name in _NAMES:
         if name in rows[0]:
             return name
-    raise XbenchError(f"{path} has no column {', '.join(_NAMES[:-1])} or {_NAMES[-1]}; it has {', '.join(rows[0])}")
+    raise XbenchError(
+        f"{path} has no column {', '.join(_NAMES[:-1])} or {_NAMES[-1]}; it has {', '.join(rows[0])[:120]}"
+    )
 
 
 def _index(path: Path, row: dict[str, str]) -> int:
@@ -121,12 +131,5 @@ def _index(path: Path, row: dict[str, str]) -> int:
     except ValueError:
         place = -1
     if place < 0:
-        raise XbenchError(f"{path}: the index {row['index']!r} is no whole number from 0 on")
+        raise XbenchError(f"{path}: the index {clip(row['index'])} is no whole number from 0 on")
     return place
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise XbenchError(f"{path} cannot be read ({getattr(error, 'strerror', None) or error})") from error

@@ -11,6 +11,7 @@ from xbench.components import Component, expand, resolve
 from xbench.errors import XbenchError, did_you_mean
 from xbench.names import full_ids
 from xbench.plugins import Registry
+from xbench.reading import clip, read_text
 from xbench.refs import convert_scalar, parse_ref, split_outside_brackets, typed_params
 from xbench.specs import MetricSpec, Param
 
@@ -21,6 +22,7 @@ _SUITE_KEYS = {
     "protocols",
 }  # fmt: skip
 _MOST_OF_A_MACHINE = 1024
+_MOST_YAML, _MOST_NODES = 2**18, 20_000
 _PROTOCOL_KEYS = _SUITE_KEYS - {"suite", "version", "title", "protocols"}
 
 
@@ -210,12 +212,46 @@ def score_names(metrics: Sequence[Component]) -> list[str]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return a YAML mapping (safe loader). Raises XbenchError naming file and fault."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise XbenchError(f"cannot read {path}: {' '.join(str(error).split())}") from error
+        loader = yaml.SafeLoader(read_text(path, _MOST_YAML))
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                _refuse_unfolding(node)
+            value = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise XbenchError(f"cannot read {path}: {why[:300]}") from error
     if not isinstance(value, dict):
         raise XbenchError(f"{path} holds a {type(value).__name__}; a suite is a mapping of keys to values")
+    if odd := [key for key in value if not isinstance(key, str)]:
+        raise XbenchError(f"{path} has the key {clip(odd[0])}; a text is needed")
     return value
+
+
+def _refuse_unfolding(root: yaml.Node) -> None:
+    """Raise ValueError where aliases unfold to more than a suite can mean, or to themselves, or a key is there twice."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in sizes:
+            if not sizes[id(node)]:
+                raise ValueError("an alias holds itself")
+            return sizes[id(node)]
+        sizes[id(node)] = 0
+        inner = list(node.value) if isinstance(node, yaml.SequenceNode) else []
+        if isinstance(node, yaml.MappingNode):
+            inner = [each for pair in node.value for each in pair]
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(keys)) < len(keys):
+                raise ValueError(f"the key {clip(next(key for key in keys if keys.count(key) > 1))} stands there twice")
+        sizes[id(node)] = 1 + sum(map(size, inner))
+        if sizes[id(node)] > _MOST_NODES:
+            raise ValueError(f"its aliases unfold to more than {_MOST_NODES:,} values")
+        return sizes[id(node)]
+
+    size(root)
 
 
 def _set(options: Options, key: str, value: str) -> None:

@@ -1,7 +1,10 @@
 """The one error for what a user can fix, and the "did you mean" that goes with it."""
 
 import difflib
+import itertools
 from collections.abc import Iterable
+
+_LONGEST, _MOST = 200, 10_000
 
 
 class XbenchError(Exception):
@@ -21,6 +24,8 @@ class Unsupported(Exception):
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest option, or an empty string."""
-    near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+    """Return ``"; did you mean 'x'?"`` for the nearest option, or an empty string; a word of a page is nobody's slip."""
+    if len(word) > _LONGEST:
+        return ""
+    near = difflib.get_close_matches(word, list(itertools.islice(options, _MOST)), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""

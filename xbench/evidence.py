@@ -10,9 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xbench.errors import XbenchError
+from xbench.forms import COST, Form, arrays_fault, definition_fault, misfit, samples_fault
+from xbench.reading import clip, parse_json, read_bytes
 from xbench.store import Json, Record, Store, content_key, is_column
 
 SCHEMA = 1
+_FORM: Form = {
+    **dict.fromkeys(("status", "reason", "doubt", "table"), str),
+    **dict.fromkeys(("weights", "explainer_weights", "oracle_weights"), (str, None)),
+    "unmeasured": {...: str},
+    "slices": int,
+    "cost": COST,
+    "run": {"settings": [str]},
+    "columns": {},
+    "curves": {},
+}
 _DIGITS = 9
 """Significant digits of the numbers kept; the tables show three, and whoever runs it again agrees to four."""
 
@@ -154,11 +166,15 @@ class Evidence:
                 content["table"] for content in self._records.values() if content["definition"]["samples"] == digest
             }
             try:
-                table = json.loads(path.read_bytes())
+                table = parse_json(read_bytes(path))
+                key = content_key(table)
             except (OSError, ValueError) as error:
                 raise XbenchError(f"{path} cannot be read: {error}") from error
-            if told != {content_key(table)}:
+            if told != {key}:
                 raise Changed([path])
+            n = {each["definition"]["n"] for each in self._records.values() if each["definition"]["samples"] == digest}
+            if fault := samples_fault(table, min(n)):
+                raise XbenchError(f"{path} is no table of samples: {fault}")
             self._tables[digest] = table
         return self._tables[digest]
 
@@ -176,31 +192,23 @@ def suites(folder: Path) -> list[Evidence]:
 
 def _read(path: Path) -> Json:
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_bytes(path))
         digest = content.pop("digest")
         if content["schema"] != SCHEMA:
-            raise XbenchError(f"{path} is of schema {content['schema']!r}; this xbench reads schema {SCHEMA}")
+            raise XbenchError(f"{path} is of schema {clip(content['schema'])}; this xbench reads schema {SCHEMA}")
         if digest != content_key(content):
             raise Changed([path])
         if content_key(content["definition"]) != content["key"]:
             raise XbenchError(f"{path} is no record: its definition does not hash to its key")
-        texts = ("status", "reason", "doubt", "table")
-        groups = ("definition", "unmeasured", "cost", "run", "columns", "curves")
-        if not all(isinstance(content[name], str) for name in texts):
-            raise ValueError(f"one of {', '.join(texts)} is no text")
-        if not all(isinstance(content[name], dict) for name in groups):
-            raise ValueError(f"one of {', '.join(groups)} is no group of members")
-        if not all(isinstance(text, str) for text in content["run"]["settings"]):
-            raise ValueError("run.settings are no texts")
-        for name in ("weights", "explainer_weights", "oracle_weights"):
-            content[name]
-        for name in ("seconds", "images", "peak_bytes", "devices"):
-            content["cost"][name]
-        n = int(content["definition"]["n"])
-        if odd := [name for name, values in _arrays(content).items() if is_column(name) and len(values) != n]:
+        if fault := misfit(content, _FORM) or definition_fault(content["definition"]):
+            raise ValueError(fault)
+        n, arrays = content["definition"]["n"], _arrays(content)
+        if odd := [name for name, values in arrays.items() if is_column(name) and len(values) != n]:
             raise ValueError(f"{', '.join(odd)} do not hold a value for each of {n} samples")
+        if fault := arrays_fault(arrays, len(content["definition"]["classes"])):
+            raise ValueError(fault)
         return dict(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise XbenchError(f"{path} is no record: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 

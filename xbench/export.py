@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xbench.errors import CannotWrite, XbenchError
+from xbench.record import for_tables
 from xbench.stats import Array, cross_tuned
 from xbench.store import Json, Records
 
@@ -67,7 +68,7 @@ def blocks(store: Records, keys: Iterable[str]) -> Iterator[Block]:
     """Yield the scores of every cell that is whole; those that failed have none."""
     tables: dict[str, Json] = {}
     for key in keys:
-        record = store.read(key)
+        record = for_tables(store.read(key))
         if record.status != "ok":
             continue
         cell, digest = record.definition, record.definition["samples"]

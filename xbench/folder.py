@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from xbench.class_lists import IMAGES, LABELS, place_of, read_labels
 from xbench.data import Bools, Floats, Index, Samples
 from xbench.errors import XbenchError, did_you_mean
+from xbench.reading import clip
 from xbench.unread import read_each
 
 Layout = Literal["auto", "splits", "flat", "whole"]
@@ -143,7 +144,7 @@ class ImageFolder:
     @cached_property
     def _found(self) -> _Found:
         root, inner = self._root, _folders(self._root)
-        table = root / LABELS if IMAGES in inner and (root / LABELS).is_file() else None
+        table = root / LABELS if IMAGES in inner and os.path.isfile(root / LABELS) else None
         named = any(name in inner for names in SPLITS.values() for name in names)
         flat = self.layout in ("flat", "whole") or (self.layout == "auto" and not named)
         masks = _masks(root, self.masks)
@@ -227,15 +228,15 @@ class ImageFolder:
                 label = place_of(row.name, classes, table)
             split = next((split for split, names in SPLITS.items() if row.split in names), "") if row.split else ""
             if row.split and not split:
-                raise XbenchError(f"{table} has the split {row.split!r}; train, valid and test are known")
+                raise XbenchError(f"{table} has the split {clip(row.split)}; train, valid and test are known")
             name = f"{IMAGES}/{row.file}"
             path = table.parent / name
-            if ".." in Path(row.file).parts or not path.is_file():
-                raise XbenchError(f"{table} lists {row.file!r}, which is not in {table.parent / IMAGES}")
+            if not row.file.isprintable() or ".." in Path(row.file).parts or not os.path.isfile(path):
+                raise XbenchError(f"{table} lists {clip(row.file)}, which is not in {table.parent / IMAGES}")
             mask = f"{self.masks}/{row.mask or os.path.splitext(row.file)[0] + '.png'}"
             if row.mask and masks and mask not in masks:
                 raise XbenchError(
-                    f"{table} lists the mask {row.mask!r}, which is not in {table.parent / self.masks}; "
+                    f"{table} lists the mask {clip(row.mask)}, which is not in {table.parent / self.masks}; "
                     "data.masks=NAME says in which folder the masks are"
                 )
             of_split = held.setdefault(split, [[] for _ in classes])
@@ -319,6 +320,8 @@ def image_folder(
     """
     if not 8 <= size <= 4096:
         raise XbenchError(f"{id}: size={size} does not do for a picture; 8 to 4096 pixels do")
+    if not masks or "\0" in masks or Path(masks).is_absolute() or ".." in Path(masks).parts:
+        raise XbenchError(f"{id}: masks={masks!r} is no folder beside the pictures; a name such as {MASKS} is needed")
     return ImageFolder(id, root, home, size, tuple(classes), layout, fit, seed, hint, tuple(known), masks)
 
 
@@ -336,7 +339,7 @@ def read_picture(path: Path, size: int, fit: Fit) -> tuple[Floats, tuple[int, in
     """
     try:
         with Image.open(path, formats=FORMATS) as opened:
-            _refuse_bomb(opened)
+            refuse_bomb(opened)
             wide, high = opened.size
             turned = opened.getexif().get(_ORIENTATION) in _TURNED
             opened.draft(None, (2 * size, 2 * size))
@@ -356,7 +359,7 @@ def read_mask(path: Path, size: int, fit: Fit, upright: tuple[int, int]) -> Bool
     """
     try:
         with Image.open(path, formats=FORMATS) as opened:
-            _refuse_bomb(opened)
+            refuse_bomb(opened)
             there = np.asarray(opened.convert("RGB")).any(axis=2)
     except Exception as error:
         raise _unreadable(path, error) from error
@@ -390,8 +393,8 @@ def _resized(picture: Image.Image, size: int, fit: Fit) -> Floats:
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box), np.float32)
 
 
-def _refuse_bomb(opened: Image.Image) -> None:
-    # Pillow itself only warns between its limit and twice that.
+def refuse_bomb(opened: Image.Image) -> None:
+    """Raise Pillow's own error for a picture of more than its limit, of which it only warns up to twice that."""
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and opened.width * opened.height > most:
         raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels, {most:,} in all are let through")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xbench.record import for_tables
 from xbench.stats import Bootstrap, Estimate, cross_tuned, rank_groups
 from xbench.store import Json, Record, Records, content_key
 
@@ -148,7 +149,7 @@ def _whole_first(stores: Sequence[Records], keys: Iterable[str] | None) -> Itera
         # Of several runs each holds its own cells; one that nobody holds is missing from the first.
         places = [(key, store) for key in wanted for store in [one for one in stores if key in one] or stores[:1]]
     for key, store in places:
-        copies.setdefault(key, []).append((store, store.read(key)))
+        copies.setdefault(key, []).append((store, for_tables(store.read(key))))
     for found in copies.values():
         whole = {record.weights: (store, record) for store, record in reversed(found) if record.status == "ok"}
         yield from whole.values() or found[:1]

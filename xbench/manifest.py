@@ -2,12 +2,13 @@
 
 import json
 import os
-import re
 from pathlib import Path
 
 from xbench.errors import XbenchError
-from xbench.keys import read_sealed, sealed, unsealed
-from xbench.store import Json, are_texts, write_atomic
+from xbench.forms import MANIFEST, misfit
+from xbench.keys import Json, read_sealed, sealed, unsealed
+from xbench.reading import parse_json, read_bytes
+from xbench.store import write_atomic
 
 
 def run_folder(folder: Path) -> tuple[list[str], str, Json]:
@@ -17,8 +18,8 @@ def run_folder(folder: Path) -> tuple[list[str], str, Json]:
     """
     path = folder / "run.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = parse_json(read_bytes(path))
+    except (OSError, ValueError, XbenchError) as error:
         raise XbenchError(f"{folder} holds no run: {path} cannot be read ({' '.join(str(error).split())})") from error
     if isinstance(manifest, dict):
         manifest = unsealed(manifest)
@@ -26,13 +27,9 @@ def run_folder(folder: Path) -> tuple[list[str], str, Json]:
             raise XbenchError(
                 f"{path} is damaged or was changed: it is not what its hash says; run the same command again"
             )
-    cells = manifest.get("cells") if isinstance(manifest, dict) else None
-    settings = manifest.get("settings") if isinstance(manifest, dict) else None
-    if not are_texts(cells) or not all(re.fullmatch("[0-9a-f]{64}", key) for key in cells):
-        raise XbenchError(f"{folder} holds no run: {path} does not name its cells")
-    if "primary" not in manifest or not (settings is None or are_texts(settings)):
-        raise XbenchError(f"{folder} holds no run: {path} is damaged (primary or settings)")
-    return cells, str(manifest["primary"]), manifest
+    if fault := misfit(manifest, MANIFEST):
+        raise XbenchError(f"{folder} holds no run: {path} is damaged ({fault})")
+    return manifest["cells"], manifest["primary"], manifest
 
 
 def write_manifest(folder: Path, manifest: Json) -> Path | None:

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from xbench.errors import XbenchError
+from xbench.forms import definition_fault
 from xbench.keys import Json
 from xbench.slices import Arrays
 
@@ -65,6 +67,19 @@ class Records(Protocol):
 
     def samples(self, digest: str) -> Json:
         """Return the samples' table: ids, labels, groups. Raises XbenchError where it is missing."""
+
+
+def for_tables(record: Record) -> Record:
+    """Return a record, all that tables ask of its definition looked at. Raises XbenchError where something is missing."""
+    checked_definition(record.key, record.definition)
+    return record
+
+
+def checked_definition(key: str, definition: Json) -> Json:
+    """Return the definition of a cell, looked at likewise."""
+    if fault := definition_fault(definition):
+        raise XbenchError(f"the cell {key} is not one that a run of xbench made: {fault}; delete its folder")
+    return definition
 
 
 def is_column(name: str) -> bool:

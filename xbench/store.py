@@ -15,6 +15,7 @@ from xbench.atomic import list_names, remove_own, sweep_folder, write_atomic
 from xbench.cache import cache_folder, fit_folder, has_fit
 from xbench.data import samples_digest
 from xbench.errors import XbenchError
+from xbench.forms import arrays_fault, cell_fault, misfit, samples_fault
 from xbench.keys import (
     Json,
     canonical,
@@ -119,6 +120,8 @@ class Store:
             raise XbenchError(
                 f"{path} is missing or damaged: its content does not hash to its name; run the command again to write it"
             )
+        if fault := cell_fault(found):
+            raise XbenchError(f"{path} is what its hash says, but no cell of a run ({fault}); delete its folder")
         return found
 
     def commit(
@@ -193,7 +196,9 @@ class Store:
         """Return what is committed of a cell. Raises XbenchError where its definition is damaged."""
         definition = self.definition(key)
         n_slices = -(-definition["n"] // slice_size(definition["n"]))
-        parts = [found for part in range(n_slices) if (found := self._fitting(key, part, definition["n"]))]
+        parts = [found for part in range(n_slices) if (found := self._fitting(key, part, definition))]
+        if len({frozenset(_forms(part)) for part in parts}) > 1:
+            raise XbenchError(f"{self.folder(key)}: its slices hold different columns; delete the folder and run again")
         status, reason = self.failure(key) or _done(len(parts), n_slices)
         if status == "ok" and len({part.weights for part in parts}) > 1:
             status, reason = (
@@ -257,6 +262,9 @@ class Store:
         if found is None:
             path = table_file(self.root / "samples", digest)
             raise XbenchError(f"{path} is missing or damaged; run the command again to write it")
+        if fault := samples_fault(found):
+            path = table_file(self.root / "samples", digest)
+            raise XbenchError(f"{path} is no table of samples ({fault}); run the command again to write it")
         return found
 
     def has_gallery(self, digest: str) -> bool:
@@ -281,11 +289,17 @@ class Store:
         """Say whether a slice may be there, as fast as a file system tells."""
         return os.path.lexists(f"{self.root}/records/{key[:2]}/{key}/{part:05d}.json")
 
-    def _fitting(self, key: str, part: int, n: int) -> Slice | None:
-        """Return a slice whose columns have a value for every sample of it, or None."""
+    def _fitting(self, key: str, part: int, definition: Json) -> Slice | None:
+        """Return a slice whose columns have a value for every sample of it, of the kinds that are written, or None."""
+        n = definition["n"]
         found, size = read_slice(self.folder(key), key, part, self._damage), slice_size(n)
         rows = min(size, n - part * size)
-        if found and any(len(column) != rows for name, column in found.arrays.items() if is_column(name)):
+        if found and (
+            any(column.shape[:1] != (rows,) for name, column in found.arrays.items() if is_column(name))
+            or arrays_fault(found.arrays, len(definition.get("classes", ())) or None)
+            or misfit(found.unmeasured, {...: str})
+            or misfit(list(found.weights), [(str, None)])
+        ):
             self.damaged.append(arrays_file(self.folder(key), part))
             return None
         return found
@@ -295,6 +309,10 @@ def _done(slices: int, of: int) -> tuple[str, str]:
     if slices == of:
         return "ok", ""
     return "partial", f"{slices} of {of} slices done; run the command again to go on"
+
+
+def _forms(found: Slice) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, column.shape[1:]) for name, column in found.arrays.items() if is_column(name)]
 
 
 def _is_definition(path: Path, key: str) -> bool:

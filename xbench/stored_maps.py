@@ -8,6 +8,7 @@ file, and for every sample its file and row, or null where the method has no ans
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from xbench.errors import XbenchError
+from xbench.keys import canonical_text, content_key
+from xbench.reading import clip, read_bytes
 from xbench.specs import Polarity
-from xbench.store import content_key
 
 SCHEMA = 1
-_OPEN = 8
+_OPEN, _WIDEST = 8, 2**16
 _FIELDS = {
     "schema": int,
     "name": str,
@@ -153,9 +155,9 @@ def read_stored(folder: str | Path) -> StoredMaps:
 @functools.lru_cache(maxsize=64)
 def _read(path: Path, size: int, stamp: int) -> StoredMaps:
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_once)
-        content_key(content)  # whatever has no canonical form, half a surrogate pair say, has no place in a manifest
-    except (ValueError, RecursionError) as error:
+        content = json.loads(read_bytes(path), object_pairs_hook=_once)
+        canonical_text(content).encode()  # half a surrogate pair has no place in a manifest
+    except (ValueError, RecursionError, OSError) as error:
         raise XbenchError(f"{path} is no JSON, or damaged ({error})") from error
     return parse_manifest(path.parent, content)
 
@@ -180,7 +182,7 @@ def parse_manifest(folder: Path, content: Any, exists: bool = True) -> StoredMap
 
     need(isinstance(content, dict), "a JSON object is needed")
     extra, absent = (sorted(set(one) - set(other)) for one, other in ((content, _FIELDS), (_FIELDS, content)))
-    need(not extra, f"{', '.join(map(repr, extra))} is unknown; its keys are {', '.join(_FIELDS)}")
+    need(not extra, f"{', '.join(map(clip, extra[:5]))} is unknown; its keys are {', '.join(_FIELDS)}")
     need(not absent, f"{', '.join(absent)} is missing")
     for key, kind in _FIELDS.items():
         good = isinstance(content[key], kind) and not isinstance(content[key], bool)
@@ -194,12 +196,12 @@ def parse_manifest(folder: Path, content: Any, exists: bool = True) -> StoredMap
     need(content["polarity"] in choices, f"polarity {content['polarity']!r} is not one of {', '.join(choices)}")
     shape = content["shape"]
     whole = all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in shape)
-    need(len(shape) == 2 and whole, f"shape {shape} is not [H, W]")
+    need(len(shape) == 2 and whole and max(shape) <= _WIDEST, f"shape {clip(shape)} is not [H, W]")
     for name, sha256 in content["files"].items():
         need(_is_inside(folder, name), f"file {name!r} leaves the folder")
         need(name.endswith((".safetensors", ".npy")), f"file {name!r} is neither .safetensors nor .npy")
         need(isinstance(sha256, str) and _SHA256.fullmatch(sha256), f"file {name!r} has no SHA-256 of 64 hex digits")
-        need(not exists or (folder / name).is_file(), f"file {name!r} is not there")
+        need(not exists or os.path.isfile(folder / name), f"file {name!r} is not there")
     samples: dict[str, tuple[str, int | None] | None] = {}
     for sample, place in content["samples"].items():
         if place is None:
@@ -207,18 +209,19 @@ def parse_manifest(folder: Path, content: Any, exists: bool = True) -> StoredMap
             continue
         need(
             isinstance(place, dict) and set(place) == {"file", "row"},
-            f"sample {sample!r} is not {{file, row}}, or null",
+            f"sample {clip(sample)} is not {{file, row}}, or null",
         )
         row = place["row"]
         listed = isinstance(place["file"], str) and place["file"] in content["files"]
-        need(listed, f"sample {sample!r} is in {place['file']!r}, which files does not list")
+        need(listed, f"sample {clip(sample)} is in {clip(place['file'])}, which files does not list")
         fine = row is None or (isinstance(row, int) and not isinstance(row, bool) and row >= 0)
-        need(fine, f"row {row!r} of sample {sample!r} is no row")
+        need(fine, f"row {clip(row)} of sample {clip(sample)} is no row")
         samples[sample] = place["file"], row
     rest = {
         key: content[key] for key in ("name", "citation", "data", "data_digest", "model", "seed", "target", "polarity")
     }
     try:
+        canonical_text(content).encode()
         digest = content_key(content)
     except (ValueError, TypeError) as error:  # half a surrogate pair, say
         raise XbenchError(f"{path}: {' '.join(str(error).split())}; texts that UTF-8 can write are needed") from error
@@ -227,9 +230,12 @@ def parse_manifest(folder: Path, content: Any, exists: bool = True) -> StoredMap
 
 def _is_inside(folder: Path, name: str) -> bool:
     pure = Path(name)
-    if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
+    if not name.isprintable() or not name or pure.is_absolute() or ".." in pure.parts or "\\" in name:
         return False
-    return (folder / pure).resolve().is_relative_to(folder.resolve())
+    try:
+        return (folder / pure).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a name too long, a link to itself
+        return False
 
 
 def _checked(stored: StoredMaps, name: str, places: Sequence[tuple[str, int | None]]) -> tuple[int, int]:
@@ -281,7 +287,18 @@ def _unreadable(path: Path, error: Exception) -> XbenchError:
 
 def _mapped(path: Path) -> tuple[Any, Sequence[int], str]:
     if path.suffix == ".npy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Not np.load, which takes an archive of arrays or a pickle for what it finds, whatever the name says.
+        try:
+            array = np.lib.format.open_memmap(path, mode="r")
+        except (
+            SyntaxError,
+            TypeError,
+            KeyError,
+            RecursionError,
+            MemoryError,
+            OverflowError,
+        ) as error:  # a header that lies
+            raise ValueError(f"its header cannot be read: {type(error).__name__}") from error
         return array, array.shape, array.dtype.str[1:]
     file: Any = safe_open(path, framework="np")
     if list(file.keys()) != ["maps"]:

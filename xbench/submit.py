@@ -11,6 +11,7 @@ from xbench.evidence import Evidence, pack
 from xbench.manifest import run_folder
 from xbench.origin import LOCAL
 from xbench.plugins import Registry
+from xbench.record import for_tables
 from xbench.store import Json, Store, write_atomic
 from xbench.verify import Verdict
 
@@ -61,7 +62,7 @@ def explainers(folder: Path) -> list[str]:
     """Return the ids of the explainers of a run that have scores and are no controls; what is wrapped, too."""
     store, found = Store(folder), dict[str, None]()
     for key in run_folder(folder)[0]:
-        record = store.read(key)
+        record = for_tables(store.read(key))
         part = record.definition["explainer"]
         if part and record.status == "ok" and not part["control"]:
             while part:

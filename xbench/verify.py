@@ -21,6 +21,7 @@ from xbench.fits import load_fit
 from xbench.manifest import run_folder
 from xbench.plan import Plan, make_plan, unit
 from xbench.plugins import Registry
+from xbench.record import for_tables
 from xbench.store import Json, Record, Store, is_column, slice_size
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def _claims(place: Path) -> tuple[list[Claim], list[Path]]:
 
 
 def _claim(path: Path, record: Record, records: "Store | Evidence", settings: Sequence[str]) -> Claim:
-    cell = record.definition
+    cell = for_tables(record).definition
     who = cell["explainer"]["text"] if cell["explainer"] else "classifier"
     label = f"{who} on {cell['model']['text']} (seed {cell['seed']}), {cell['data']['text']}"
     return Claim(label, path, record, records.samples(cell["samples"]), tuple(settings))

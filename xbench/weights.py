@@ -1,11 +1,14 @@
 """Weights that were trained elsewhere: a local file or published ones, checked against the network before any is set."""
 
+import contextlib
 import functools
 import hashlib
 import io
+import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +21,7 @@ if TYPE_CHECKING:  # `weights_sha256` serves the planner, which works without to
 # Under which name files wrap a state dict: Lightning and most scripts; a few others; torchvision's references.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _SHOWN = 3
+_FORCE, _FORCE_NOT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 @dataclass(frozen=True)
@@ -113,11 +117,24 @@ def load_weights(
     if any(names for _, names in faults) or not found:
         said = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults if names)
         raise XbenchError(f"weights={weights} do not fit the network: {said or 'there is nothing but a head'}")
-    if broken := [name for name, value in found.items() if value.is_floating_point() and not value.isfinite().all()]:
-        raise XbenchError(f"weights={weights} are not finite numbers in {_some(broken)}")
+    # Only now, when every shape is the network's own: a tensor of a few bytes can say that it has a million million numbers.
     chosen = {name: value for name, value in found.items() if name in wanted}
+    if broken := [name for name, value in chosen.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise XbenchError(f"weights={weights} are not finite numbers in {_some(broken)}")
     module.load_state_dict(chosen, strict=False)
     return Loaded(source, sha256, tuple(chosen), kept)
+
+
+@contextlib.contextmanager
+def only_tensors() -> Iterator[None]:
+    """Inside, ``torch.load`` reads tensors only, whatever its caller asks for, here and in processes that are started."""
+    before = {name: os.environ.pop(name, None) for name in (_FORCE, _FORCE_NOT)}
+    os.environ[_FORCE] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_FORCE, None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def weights_sha256(weights: str) -> str | None:
@@ -186,9 +203,12 @@ def _read(weights: str) -> "tuple[Mapping[str, Tensor], str, str]":
         if path.suffix == ".safetensors":
             state: object = load(raw)
         else:
+            _refuse_bomb(raw)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's thoughts about a pickle that it then refuses
                 state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except XbenchError as error:
+        raise XbenchError(f"weights={weights} is refused: {error}") from error
     except Exception as error:  # whatever a parser makes of bytes that are something else
         if hidden := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise XbenchError(
@@ -199,12 +219,48 @@ def _read(weights: str) -> "tuple[Mapping[str, Tensor], str, str]":
     for name in _WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
             state = state[name]
+    if isinstance(state, Mapping) and (odd := [name for name, value in state.items() if _is_odd(value)]):
+        raise XbenchError(
+            f"weights={weights}: {path} holds tensors without plain numbers ({_some(map(_name, odd))}); dense ones are needed"
+        )
     if not (isinstance(state, Mapping) and state and all(isinstance(value, torch.Tensor) for value in state.values())):
         what = (
-            f"a {type(state).__name__}" if not isinstance(state, Mapping) else f"entries like {_some(map(str, state))}"
+            f"a {type(state).__name__}"
+            if not isinstance(state, Mapping)
+            else f"entries like {_some(map(_name, state))}"
         )
         raise XbenchError(f"weights={weights}: {path} holds {what}; a state dict (names and tensors) is needed")
-    return {str(name): value for name, value in state.items()}, hashlib.sha256(raw).hexdigest(), str(path)
+    return {_name(name): value for name, value in state.items()}, hashlib.sha256(raw).hexdigest(), str(path)
+
+
+def _refuse_bomb(raw: bytes) -> None:
+    """Raise XbenchError where a torch file, which is a zip, would unpack to more than it is: torch.save never packs."""
+    if not zipfile.is_zipfile(io.BytesIO(raw)):
+        return
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        entries = archive.infolist()
+    size = sum(entry.file_size for entry in entries)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or size > len(raw):
+        raise XbenchError(
+            f"it is packed, {size:,} bytes in {len(raw):,}; torch.save writes {len(entries):,} entries as they are"
+        )
+
+
+def _is_odd(value: object) -> bool:
+    """Return whether a tensor has other numbers than a network's: sparse, quantised, complex, or none at all."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return False
+    dense = (
+        value.layout is torch.strided and value.device.type == "cpu" and not value.is_quantized and not value.is_nested
+    )
+    return not dense or value.is_complex()
+
+
+def _name(key: object) -> str:
+    """Return a state dict's key as text; of what is none only its type, for it may be nested without end."""
+    return key if isinstance(key, str) else f"a {type(key).__name__}"
 
 
 def _without_prefix(found: "dict[str, Tensor]", wanted: "Mapping[str, Tensor]") -> "dict[str, Tensor]":

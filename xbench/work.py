@@ -35,6 +35,7 @@ from xbench.specs import ExplainerSpec, ModelSpec
 from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
 from xbench.tensors import Batch, make_batch
 from xbench.unread import Mended, as_unmeasured, readable, with_stand_ins
+from xbench.weights import only_tensors
 
 Emit = Callable[[Event], None]
 
@@ -72,10 +73,11 @@ class Worker:
         """Carry out one task; whatever breaks becomes an event and a record."""
         if threads:
             torch.set_num_threads(threads)
-        if isinstance(task, FitTask):
-            self._fit(task)
-        else:
-            self._unit(task)
+        with only_tensors():  # a plugin may load files of anybody's
+            if isinstance(task, FitTask):
+                self._fit(task)
+            else:
+                self._unit(task)
 
     def _fit(self, task: FitTask) -> None:
         start = time.monotonic()
@@ -161,8 +163,9 @@ class Worker:
 
     def measure(self, unit: Unit) -> Arrays:
         """Return the columns of a unit's one job, made in one pass, without committing them; raises whatever breaks."""
-        stage, (job,) = self._stage(unit), unit.jobs
-        return self._score(job, stage, self._pass(unit.shape), ())[0].arrays()
+        with only_tensors():
+            stage, (job,) = self._stage(unit), unit.jobs
+            return self._score(job, stage, self._pass(unit.shape), ())[0].arrays()
 
     def _give_up(self, key: str, unit: Unit, status: str, reason: str, detail: str = "") -> None:
         self.store.fail(key, status, reason, detail)

@@ -1,8 +1,6 @@
 """The published files of CheXlocalize, read as they come: folders of films, label tables, run-length and contour masks."""
 
-import csv
 import glob
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from xbench.data import Bools
 from xbench.errors import XbenchError
+from xbench.reading import parse_json, read_rows, read_text
 from xbench_chestxray.rle import MOST_PIXELS, decode, runs
 
 FINDINGS = (
@@ -139,8 +138,8 @@ def read_labels(path: Path, finding: str, films: Mapping[str, str]) -> dict[str,
     A table names films (``Path``) or whole studies (``Study``). An empty field means that the report does not mention the
     finding, which counts as 0. Raises XbenchError where a column is missing or a field is no such number.
     """
-    reader = csv.reader(_text(path).splitlines())
-    header = next(reader, [])
+    rows = read_rows(path)
+    header = next(rows, (0, [""]))[1]
     key = next((name for name in ("Path", "Study") if name in header), None)
     column = next((name for name in (finding, *_others(finding)) if name in header), None)
     if key is None or column is None:
@@ -148,15 +147,13 @@ def read_labels(path: Path, finding: str, films: Mapping[str, str]) -> dict[str,
         raise XbenchError(f"{path} has no column {wanted}; its first line reads: {','.join(header)[:80]}")
     named, value = header.index(key), header.index(column)
     by_film, by_study = {}, {}
-    for row in reader:
-        if not row:
-            continue
+    for line, row in rows:
         try:
             label = {"": 0, "0": 0, "1": 1, "-1": -1}[row[value].strip().removesuffix(".0")]
             where = row[named].strip()
         except (IndexError, KeyError):
             raise XbenchError(
-                f"{path}, line {reader.line_num}: {column} is 0, 1, -1 or empty, not {','.join(row)[:80]!r}"
+                f"{path}, line {line}: {column} is 0, 1, -1 or empty, not {','.join(row)[:80]!r}"
             ) from None
         if film := _FILM.search(where):
             by_film["_".join(film.groups())] = label
@@ -184,7 +181,7 @@ def read_truths(root: Path, part: str, finding: str) -> tuple[dict[str, Truth], 
                 continue
             try:
                 truths[name] = parse(tasks, task)
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, OverflowError) as error:
                 why = error if isinstance(error, ValueError) else "it is not as published"
                 raise XbenchError(f"{path}, {name}, {task}: {why}") from None
     return {name: truth for name, truth in truths.items() if truth is not None}, read
@@ -218,8 +215,8 @@ def _size(size: Any) -> tuple[int, int]:
 
 def _films_of(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        films = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
+        films = parse_json(read_text(path))
+    except ValueError as error:
         raise XbenchError(f"{path} is no JSON file, or damaged ({error})") from error
     if not isinstance(films, dict) or not all(isinstance(tasks, dict) for tasks in films.values()):
         raise XbenchError(f"{path} is not as published: films by name, and of each its findings by name, are needed")
@@ -233,10 +230,3 @@ def _others(finding: str) -> tuple[str, ...]:
 def _first(root: Path, names: Sequence[str]) -> Path | None:
     places = (root / folder / name for folder in ("CheXpert", "CheXlocalize", ".") for name in names)
     return next((path for path in places if path.is_file()), None)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise XbenchError(f"{path} cannot be read: {error}") from error

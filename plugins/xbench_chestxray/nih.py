@@ -13,6 +13,7 @@ from PIL import Image
 
 from xbench.data import Bools, Dataset, Floats, Index, Ints, Samples
 from xbench.errors import XbenchError, did_you_mean
+from xbench.folder import FORMATS, refuse_bomb
 from xbench.unread import read_each
 from xbench_chestxray.nih_splits import SPLITS, divide
 from xbench_chestxray.nih_tables import (
@@ -223,7 +224,8 @@ def read_film(path: str | Path, size: int) -> Floats:
         The file is not a whole image.
     """
     try:
-        with Image.open(path) as film:
+        with Image.open(path, formats=FORMATS) as film:
+            refuse_bomb(film)
             whole = film.convert("RGB") if film.mode == "P" else film
             grey = whole.getchannel(0) if len(whole.getbands()) > 1 else whole
             deep = grey.mode.startswith("I")

@@ -1,12 +1,11 @@
 """The published files of NIH ChestX-ray14, read as they come: findings, boxes, official lists, folders of films."""
 
-import csv
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from xbench.errors import XbenchError
+from xbench.reading import clip, read_rows, read_text
 
 FINDINGS = (
     "Atelectasis",
@@ -31,6 +30,7 @@ LISTS = ("train_val_list.txt", "test_list.txt")
 SOURCE = "https://nihcc.app.box.com/v/ChestXray-NIHCC"
 
 Box = tuple[float, float, float, float]
+_FAR = 1e6  # a box beyond this, or at infinity, is on no film
 _OTHER_NAMES = {"Infiltrate": "Infiltration"}
 
 
@@ -60,7 +60,7 @@ def read_entries(path: Path) -> list[Entry]:
     Columns are found by how their names begin: the header has names with commas in brackets, and the older form an
     empty column at the end. Raises XbenchError where a column is missing, a row is short or a film comes twice.
     """
-    rows = _rows(path)
+    rows = read_rows(path)
     _, header = next(rows, (0, [""]))
     known = [" ".join(name.split()).lower() for name in header]
     places = []
@@ -75,7 +75,7 @@ def read_entries(path: Path) -> list[Entry]:
             raise XbenchError(f"{path}, line {line}: {len(row)} fields are too few")
         name, findings, patient = (row[place].strip() for place in places)
         if name in entries:
-            raise XbenchError(f"{path}, line {line}: {name} comes twice")
+            raise XbenchError(f"{path}, line {line}: {clip(name)} comes twice")
         entries[name] = Entry(name, frozenset(findings.split("|")), patient)
     return list(entries.values())
 
@@ -87,12 +87,14 @@ def read_boxes(path: Path, finding: str) -> dict[str, list[Box]]:
     for Infiltration. Raises XbenchError where a row is short or no number.
     """
     boxes: dict[str, list[Box]] = {}
-    rows = _rows(path)
+    rows = read_rows(path)
     next(rows, None)
     for line, row in rows:
         try:
             name, label = row[0].strip(), row[1].strip()
             left, top, width, height = map(float, row[2:6])
+            if not all(abs(side) < _FAR for side in (left, top, width, height)):
+                raise ValueError
         except (IndexError, ValueError):
             raise XbenchError(
                 f"{path}, line {line}: image, finding and four numbers are needed, not {','.join(row)[:80]!r}"
@@ -104,7 +106,7 @@ def read_boxes(path: Path, finding: str) -> dict[str, list[Box]]:
 
 def read_list(path: Path) -> frozenset[str]:
     """Return the film names of an official list, one a line."""
-    return frozenset(_text(path).split())
+    return frozenset(read_text(path).split())
 
 
 def find_films(root: Path) -> dict[str, str]:
@@ -116,21 +118,6 @@ def find_films(root: Path) -> dict[str, str]:
         if folder.is_dir():
             with os.scandir(folder) as found:
                 for item in found:
-                    if item.name.endswith(".png"):
+                    if item.name.endswith(".png") and item.is_file():
                         films.setdefault(item.name, item.path)
     return films
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, fields) of the rows that are not empty."""
-    reader = csv.reader(_text(path).splitlines())
-    for row in reader:
-        if row:
-            yield reader.line_num, row
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise XbenchError(f"{path} cannot be read: {error}") from error

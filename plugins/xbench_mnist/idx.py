@@ -5,6 +5,7 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ NAMES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 _UNSIGNED_BYTE = 0x08
+_MOST, _PIECE = 2**31, 2**20  # bytes; MNIST has 47 million, EMNIST 640 million
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
@@ -39,27 +41,45 @@ def read_idx(path: Path, n_dims: int) -> NDArray[np.uint8]:
         The file cannot be read or unpacked, is no idx file, has another type or number of dimensions, or has fewer or
         more bytes than its head says.
     """
-    raw = _unpacked(path)
     wanted = f"0x{_UNSIGNED_BYTE << 8 | n_dims:08x} (unsigned bytes, {n_dims} dimension{'s' * (n_dims > 1)})"
-    if len(raw) < 4 + 4 * n_dims:
-        raise XbenchError(f"{path} is truncated: {len(raw)} bytes are too few for the head of an idx file")
-    magic, *shape = struct.unpack_from(f">{1 + n_dims}I", raw)
-    if magic != _UNSIGNED_BYTE << 8 | n_dims:
-        raise XbenchError(f"{path} begins with 0x{magic:08x} where an idx file of its name has {wanted}")
-    start, size = 4 + 4 * n_dims, math.prod(shape)
-    if len(raw) - start != size:
-        state = "is truncated" if len(raw) - start < size else "is too long"
-        dims = " x ".join(map(str, shape))
-        raise XbenchError(f"{path} {state}: its head says {dims} bytes of data, and it has {len(raw) - start}")
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+    start = 4 + 4 * n_dims
+    with _unpacked(path) as file:
+        head = _read(path, file, start)
+        if len(head) < start:
+            raise XbenchError(f"{path} is truncated: {len(head)} bytes are too few for the head of an idx file")
+        magic, *shape = struct.unpack(f">{1 + n_dims}I", head)
+        if magic != _UNSIGNED_BYTE << 8 | n_dims:
+            raise XbenchError(f"{path} begins with 0x{magic:08x} where an idx file of its name has {wanted}")
+        size, dims = math.prod(shape), " x ".join(map(str, shape))
+        if size > _MOST:
+            raise XbenchError(f"{path}: its head says {dims} bytes of data; {_MOST:,} are the most that is read")
+        # A byte more than the head says: a packed file may hold a thousand times its own size.
+        raw = _read(path, file, size + 1)
+    if len(raw) != size:
+        state, held = ("is truncated", f"{len(raw)}") if len(raw) < size else ("is too long", "more")
+        raise XbenchError(f"{path} {state}: its head says {dims} bytes of data, and it has {held}")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
-def _unpacked(path: Path) -> bytes:
+def _unpacked(path: Path) -> "gzip.GzipFile | IO[bytes]":
+    """Return a file open for reading, unpacked where it is packed: by content, for browsers unpack and leave the name."""
     try:
-        raw = path.read_bytes()
-        # By content: browsers unpack files and leave them their name.
-        return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        return gzip.open(path) if packed else path.open("rb")
+    except OSError as error:
+        raise XbenchError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read(path: Path, file: "gzip.GzipFile | IO[bytes]", most: int) -> bytes:
+    """Return at most so many bytes, piece by piece: nothing is made room for that is not there."""
+    parts: list[bytes] = []
+    try:
+        while most and (part := file.read(min(most, _PIECE))):
+            parts.append(part)
+            most -= len(part)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise XbenchError(f"{path} is a damaged gzip file ({error}); fetch it again") from error
     except OSError as error:
         raise XbenchError(f"{path} cannot be read: {error.strerror or error}") from error
+    return b"".join(parts)

@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry out the verb; exit code 0 where everything is done, 1 otherwise."""
     from xbench.cli.tables import simple_table
     from xbench.manifest import run_folder
+    from xbench.record import checked_definition
     from xbench.store import Store
 
     keys, _, manifest = run_folder(arguments.folder)
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
             status, reason = store.glance(key, n_slices)
         counts[status] = counts.get(status, 0) + 1
         if status != "ok":
-            cell = store.definition(key)
+            cell = checked_definition(key, store.definition(key))
             who = cell["explainer"]["text"] if cell["explainer"] else "classifier"
             rows.append([who, cell["model"]["text"], str(cell["seed"]), status, reason])
     print(

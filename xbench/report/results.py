@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xbench.record import for_tables
 from xbench.store import Arrays, Json, Record, Store, gallery_key
 from xbench.unread import line, unread_in
 
@@ -97,7 +98,7 @@ def read_results(store: Store, keys: Iterable[str]) -> list[Result]:
     tables: dict[str, Json] = {}
     found = []
     for key in keys:
-        record = store.read(key)
+        record = for_tables(store.read(key))
         digest = record.definition["samples"]
         if digest not in tables:
             tables[digest] = store.samples(digest)
