@@ -1,9 +1,6 @@
 """Records as flat tables: every sample's scores, a line a sample and score, as CSV, Parquet or a DataFrame."""
 
-import contextlib
 import importlib
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +9,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xbench.errors import CannotWrite, XbenchError
+from xbench.atomic import replacing
+from xbench.errors import XbenchError
 from xbench.record import for_tables
 from xbench.stats import Array, cross_tuned
 from xbench.store import Json, Records
@@ -133,16 +131,8 @@ def write_scores(store: Records, keys: Iterable[str], path: Path) -> int:
     writers: dict[str, Callable[[Iterable[Block], Path], int]] = {".csv": _csv_file, ".parquet": _parquet_file}
     if path.suffix not in writers:
         raise XbenchError(f"{path}: scores are written as .csv or .parquet, by the file's suffix")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        count = writers[path.suffix](blocks(store, keys), temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CannotWrite(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    return count
+    with replacing(path) as temporary:
+        return writers[path.suffix](blocks(store, keys), temporary)
 
 
 def write_csv(found: Iterable[Block], file: IO[str]) -> int:

@@ -54,6 +54,7 @@ class Place:
 
     folder: Path
     draw: random.Random
+    settings: tuple = SETTINGS
     counts: collections.Counter = field(default_factory=collections.Counter)
     in_flight: int = 0
     met: list = field(default_factory=list)
@@ -70,8 +71,8 @@ class Place:
     def ledger(self) -> Path:
         return self.folder / "ledger"
 
-    def start(self, **environment):
-        """Start the command."""
+    def start(self, *more, **environment):
+        """Start the command, with more settings if given."""
         paths = [HERE / "preload", HERE.parent / "fakes", HERE.parent.parent]
         given = {
             **os.environ,
@@ -81,7 +82,7 @@ class Place:
             **environment,
         }
         self.counts["runs"] += 1
-        command = [sys.executable, "-m", "xbench", "run", *SETTINGS, f"out={self.out}"]
+        command = [sys.executable, "-m", "xbench", "run", *self.settings, *more, f"out={self.out}"]
         with (self.folder / "told").open("ab") as told:
             return subprocess.Popen(command, env=given, stdout=subprocess.DEVNULL, stderr=told, cwd=self.folder)
 
@@ -123,6 +124,11 @@ class Place:
             os.kill(pid, number)
             self.counts[signal.Signals(number).name] += 1
             self.in_flight += 1
+
+    def computed(self, what):
+        """Return how often each slice was computed (``commit``), or each epoch trained (``epoch``), by what it is."""
+        lines = (line.partition(" ") for line in self.ledger.read_text().splitlines())
+        return collections.Counter(name for kind, _, name in lines if kind == what)
 
     def left(self):
         """Return the processes that still belong to the round."""
@@ -339,12 +345,14 @@ def one_round(place, fault, expected):
     differs(content(place.out), expected)
     if "Traceback" in place.told():
         raise Torn("a traceback reached the user")
-    lines = collections.Counter(place.ledger.read_text().split("\n")[:-1])
-    if len(lines) != PARTS * CELLS:
-        raise Torn(f"{len(lines)} slices were committed where {PARTS * CELLS} are due")
-    twice = sum(lines.values()) - len(lines)
-    place.counts["slices computed"] += sum(lines.values())
+    slices, epochs = place.computed("commit"), place.computed("epoch")
+    if len(slices) != PARTS * CELLS:
+        raise Torn(f"{len(slices)} slices were committed where {PARTS * CELLS} are due")
+    twice = sum(slices.values()) - len(slices)
+    place.counts["slices computed"] += sum(slices.values())
     place.counts["slices computed twice"] += twice
+    place.counts["epochs trained"] += sum(epochs.values())
+    place.counts["epochs trained twice"] += sum(epochs.values()) - len(epochs)
     if twice > place.in_flight:
         raise Torn(f"{twice} slices were computed twice, and no more than {place.in_flight} were in flight or damaged")
     deadline = time.monotonic() + 20

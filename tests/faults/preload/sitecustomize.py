@@ -1,8 +1,8 @@
-"""What a campaign puts into every process of a run: a ledger of commits, and a disk that fills up.
+"""What a campaign puts into every process of a run: a ledger of what was computed, and a disk that fills up.
 
-``FAULTS_LEDGER`` names the file to which each commit of a slice adds a line. ``FAULTS_FULL`` is ``BYTES:FLAG:FOLDER:...``:
-after that many bytes of this process, or once the file FLAG is there, whatever is written under a FOLDER fails with ENOSPC,
-in the middle of a write.
+``FAULTS_LEDGER`` names the file to which each commit of a slice, and each epoch of a training, adds a line. ``FAULTS_FULL``
+is ``BYTES:FLAG:FOLDER:...``: after that many bytes of this process, or once the file FLAG is there, whatever is written under a
+FOLDER fails with ENOSPC, in the middle of a write.
 """
 
 import builtins
@@ -13,15 +13,23 @@ import os
 if ledger := os.environ.get("FAULTS_LEDGER"):
     from xbench import store
 
-    _write_slice = store.write_slice
+    _write_slice, _replace = store.write_slice, os.replace
 
-    def _noted(folder, key, part, *given):
+    def _note(line):
         handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(handle, f"{key} {part}\n".encode())
+        os.write(handle, f"{line}\n".encode())
         os.close(handle)
+
+    def _commit(folder, key, part, *given):
+        _note(f"commit {key} {part}")
         return _write_slice(folder, key, part, *given)
 
-    store.write_slice = _noted
+    def _rename(source, target, **given):
+        _replace(source, target, **given)
+        if os.path.basename(os.path.dirname(target)) == "epochs":
+            _note(f"epoch {target}")
+
+    store.write_slice, os.replace = _commit, _rename
 
 if full := os.environ.get("FAULTS_FULL"):
     _left, _flag, *_folders = full.split(":")
