@@ -4,8 +4,10 @@ import os
 import re
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 import xbench
@@ -436,3 +438,35 @@ def test_the_polarity_is_the_harness_s_unless_the_function_has_one(mine):
     assert own.definition()["params"] == {"polarity": "south"}
     assert torch.equal(xbench.explain(net, image, "python:poles.any[polarity=positive]"), image.mean(dim=1))
     sys.modules.pop("poles")
+
+
+def test_a_network_of_more_outputs_than_a_folder_has_classes_is_told_how_to_name_them(mine):
+    for label in ("ant", "bee"):
+        (mine / "photos" / label).mkdir(parents=True)
+        for i in range(4):
+            pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(mine / "photos" / label / f"{i}.png")
+    (mine / "wide.py").write_text(
+        "from torch import nn\ndef wide(n=1000):\n    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(),"
+        " nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, n))\n"
+    )
+    given = {"data": "folder", "data.root": "photos", "data.size": "32", "data.split": "none", "limit": 2}
+    common = {
+        **given,
+        "explainer": "controls/random",
+        "metric": "deletion,accuracy",
+        "executor": "inline",
+        "device": "cpu",
+    }
+    run = api.run(suite="photos", model="python:wide.wide", out=mine / "run", **common)
+    for _, status, reason in run.failures:
+        assert status == "error"
+        assert "the model gives 1000 classes; the data set has 2; name all of them" in reason
+        assert "data.classes=FILE" in reason
+    assert run.failures
+    (mine / "names.txt").write_text("ant\nbee\ncat\n")
+    run = api.run(
+        suite="photos", model="python:wide.wide[n=3]", out=mine / "run", **common, **{"data.classes": "names.txt"}
+    )
+    assert run.failures == []
+    sys.modules.pop("wide")

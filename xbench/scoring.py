@@ -145,8 +145,11 @@ def ask(explainer: Callable[[Batch], object], batch: Batch, key: str) -> object:
         return explainer(batch.clone())
 
 
-def clean_logits(model: Model, batch: Batch, n_classes: int, device: torch.device) -> Tensor:
-    """Return the logits [B,K] of untouched images. Raises ValueError where K is another number than that of the classes."""
+def clean_logits(model: Model, batch: Batch, n_classes: int, device: torch.device, listed: bool = False) -> Tensor:
+    """Return the logits [B,K] of untouched images. Raises ValueError where K is another number than that of the classes.
+
+    ``listed``: the data set has a parameter ``classes``, which makes them as many as a network has outputs.
+    """
 
     def forward(size: int) -> Tensor:
         with torch.no_grad():
@@ -154,7 +157,9 @@ def clean_logits(model: Model, batch: Batch, n_classes: int, device: torch.devic
 
     logits = halving(forward, model.batch_size, device)
     if logits.shape[1] != n_classes:
-        raise ValueError(f"the model gives {logits.shape[1]} classes; the data set has {n_classes}")
+        more = listed and logits.shape[1] > n_classes
+        remedy = "; name all of them, in the order of its outputs, by data.classes=FILE" if more else ""
+        raise ValueError(f"the model gives {logits.shape[1]} classes; the data set has {n_classes}{remedy}")
     return logits
 
 

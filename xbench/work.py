@@ -178,7 +178,8 @@ class Worker:
         samples = with_stand_ins(found)
         labels = torch.tensor(unit.labels, dtype=torch.int64)
         batch = make_batch(samples, unit.ids, labels, unit.seed, len(unit.classes)).to(self.device)
-        logits = clean_logits(model, batch, len(unit.classes), self.device)
+        listed = "classes" in unit.data.spec.params
+        logits = clean_logits(model, batch, len(unit.classes), self.device, listed)
         batch = batch.with_target(_targets(unit.target, batch, logits, unit.classes))
         oracle: tuple[Model | None, str | None] = None, None
         if unit.oracle_fit:
