@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import executors
 import explainers
 import harness
 import metrics
@@ -22,7 +23,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=3, help="of each ratio; its median counts")
-    parser.add_argument("--only", default="", help="metrics, explainers or harness, separated by commas")
+    parser.add_argument("--only", default="", help="metrics, explainers, harness or executors, separated by commas")
+    parser.add_argument("--unit", type=float, default=10.0, metavar="SECONDS", help="of the executors' units")
     parser.add_argument(
         "--images", type=int, nargs=2, default=(1_000, 10_000), metavar=("FEW", "MANY"), help="of the harness"
     )
@@ -59,7 +61,7 @@ def _tell(row, found, table, console, device):
 
 
 def _rows(arguments, device):
-    wanted = [name for name in arguments.only.split(",") if name] or ["metrics", "explainers", "harness"]
+    wanted = [name for name in arguments.only.split(",") if name] or ["metrics", "explainers", "harness", "executors"]
     cases = CASES if device.type == "cpu" else CASES + GPU_CASES
     for name, module in (("metrics", metrics), ("explainers", explainers)):
         if name in wanted:
@@ -67,6 +69,8 @@ def _rows(arguments, device):
                 yield from module.rows(case, device, arguments.rounds)
     if "harness" in wanted:
         yield from harness.rows(device, *arguments.images)
+    if "executors" in wanted:
+        yield from executors.rows(device, arguments.unit, arguments.rounds)
 
 
 if __name__ == "__main__":
