@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0 done, 1 some cells failed, 2 the user can fix it, 130 interrupted by Ctrl-C, 143 ended by SIGTERM.
     """
-    from xbench.cli import boards, check, compare, evidence, listing, new, ranks, report, run, show, status
+    from xbench.cli import boards, check, compare, evidence, listing, new, ranks, report, run, show, status, work
 
     parser = argparse.ArgumentParser(
         prog="xbench",
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"xbench {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for module in (run, listing, show, check, status, boards, compare, ranks, report, evidence, new):
+    for module in (run, work, listing, show, check, status, boards, compare, ranks, report, evidence, new):
         module.add_verbs(verbs)
     arguments = parser.parse_args(argv)
     try:

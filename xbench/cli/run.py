@@ -30,6 +30,11 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser.add_argument(
         "--estimate", action="store_true", help="try a little of everything, say how long the run would take, and stop"
     )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="write down what is to be done, for `xbench work` on many machines, and stop",
+    )
     parser.set_defaults(call=run)
 
 
@@ -62,6 +67,15 @@ def run(arguments: argparse.Namespace) -> int:
         from xbench.estimate import estimate
 
         say("{}", estimate(plan, store).line())
+        return 0
+    if arguments.plan:
+        from xbench.api import prepare
+        from xbench.shards import Shard, Share
+        from xbench.shared import cache_mark
+
+        prepare(plan, registry, store, cache_mark())
+        shared_out = Share(plan, Shard(1, 1)).units
+        say("{} units planned; xbench work {} --shard 1/N does the first of N shares", shared_out, config.out)
         return 0
     progress = Progress(plan, store, missing_fits(plan, store), quiet=arguments.quiet, verbose=arguments.verbose)
     with progress, CtrlC(progress.say) as stopping:
