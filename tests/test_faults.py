@@ -157,6 +157,19 @@ def test_a_damaged_checkpoint_and_damaged_weights_are_trained_again(tmp_path):
     assert scores(first) == scores(second)
 
 
+def test_a_disk_that_is_full_in_a_training_ends_the_run_and_blames_no_recipe(tmp_path, monkeypatch):
+    from xbench import fits
+    from xbench.errors import CannotWrite
+
+    def full(path, content, **how):
+        raise CannotWrite(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(fits, "write_atomic", full)
+    with pytest.raises(CannotWrite, match=r"checkpoint.pt: No space"):
+        api.run("blobs", out=tmp_path, executor="inline", device="cpu", model="fake/learnt", explainer="fake/weights")
+    assert not list(tmp_path.rglob("status.json"))
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     tmp_path.chmod(0o500)

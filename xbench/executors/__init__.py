@@ -12,7 +12,7 @@ def xbench_executors() -> list[ExecutorSpec]:
             name="local",
             version=1,
             factory="xbench.executors.local:LocalExecutor",
-            summary="workers=N processes, each with its share of the cores; a broken explainer costs its own cells only",
+            summary="workers=N processes, each with its GPU or share of the cores; a broken explainer costs its own cells only",
         ),
         ExecutorSpec(
             name="inline",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from xbench import gpus
 from xbench.attempts import CRASHES_ALLOWED, Attempts
-from xbench.events import Event, Fatal, Ready, TaskDone, WorkOptions
+from xbench.events import Event, Fatal, Note, Ready, TaskDone, WorkOptions
 from xbench.executors.process import Inbox, WorkerProcess, start
 from xbench.fit_tasks import FitTask
 from xbench.plan import Task
@@ -16,6 +16,8 @@ from xbench.plan import Task
 _LOOK_SECONDS = 5.0
 _OFTEN_SECONDS = 0.5
 _SHORTEST_SECONDS = 0.1
+_START_SECONDS = 60.0
+"""What a worker may take to give its first signs of life, however little ``silence`` is: loading torch lets no Python run."""
 
 
 @dataclass
@@ -116,17 +118,20 @@ class LocalExecutor:
             if process.deadline <= now:
                 yield from self._attempts.overdue(process)
                 self._remove(process)
-            elif now - process.heard > self.options.silence:
-                seconds = f"{self.options.silence:g} s"
-                yield from self._lost(
-                    process, f"killed after {seconds} without a sign of life; silence=SECONDS waits longer"
-                )
+            elif now - process.heard > (allowed := self._silence(process)):
+                how = f"killed after {allowed:g} s without a sign of life; silence=SECONDS waits longer"
+                yield from self._lost(process, how)
             elif process.process.poll() is not None:
                 yield from self._lost(process, process.end())
+
+    def _silence(self, process: WorkerProcess) -> float:
+        return self.options.silence if process.ready else max(self.options.silence, _START_SECONDS)
 
     def _lost(self, process: WorkerProcess, how: str) -> Iterator[Event]:
         """Count the loss of a process by its own fault, or its job's, and have what it had in hand tried again."""
         self._remove(process)
+        if process.busy:
+            yield Note(f"worker {process.number} is replaced: {how} ({process.log})")
         if process.ready:
             how += f"; see {process.log}" if isinstance(process.task, FitTask) else ""
             yield from self._attempts.crashed(process, how, process.last_words())

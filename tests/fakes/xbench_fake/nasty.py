@@ -36,10 +36,12 @@ def vanishes(model):
 
 
 def slow(model):
-    """Takes FAKE_SECONDS for a batch."""
+    """Takes FAKE_SECONDS for a batch; FAKE_BEGUN names the file that says so."""
     explain = weights(model)
 
     def dawdle(batch):
+        if begun := os.environ.get("FAKE_BEGUN"):
+            Path(begun).touch()
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
         return explain(batch)
 
