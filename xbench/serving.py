@@ -5,8 +5,9 @@ import os
 import queue
 import socket
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from xbench.cache import cache_folder
 from xbench.errors import XbenchError
-from xbench.events import Event, Fatal, Ready, TaskDone, WorkOptions
+from xbench.events import Event, Fatal, JobDone, JobStarted, Ready, TaskDone, WorkOptions
 from xbench.plan import Task
 from xbench.shared import cache_mark, unshared
 
@@ -61,7 +62,9 @@ def environment() -> dict[str, str]:
 
 
 def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Event]:
-    """Carry out a task.
+    """Carry out a task; the worker goes on from one job to the next when the caller comes back for more.
+
+    A job that ends its process has so been told of before, if the caller comes back only when an event has arrived.
 
     Parameters
     ----------
@@ -85,11 +88,17 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
         The worker broke; the next task gets a fresh one.
     """
     events: queue.Queue[Event | None] = queue.Queue()
+    arrived = threading.Semaphore(0)
     start = time.monotonic()
+
+    def tell(event: Event) -> None:
+        events.put(event)
+        if isinstance(event, (JobStarted, JobDone)):
+            arrived.acquire()
 
     def work() -> None:
         try:
-            _worker(post, events, log).run(task, threads or len(os.sched_getaffinity(0)))
+            _worker(post, tell, log).run(task, threads or len(os.sched_getaffinity(0)))
             events.put(TaskDone(time.monotonic() - start))
         except XbenchError as error:
             events.put(Fatal(str(error)))
@@ -102,6 +111,8 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
     done = _hand.submit(work)
     while (event := events.get()) is not None:
         yield event
+        if isinstance(event, (JobStarted, JobDone)):
+            arrived.release()
     done.result()
 
 
@@ -113,7 +124,7 @@ def last_words(log: Path) -> str:
         return ""
 
 
-def _worker(post: Post, events: "queue.Queue[Event | None]", log: Path) -> "Worker":
+def _worker(post: Post, tell: Callable[[Event], None], log: Path) -> "Worker":
     if problem := unshared(post.options.out, post.mark):
         raise XbenchError(problem)
     with contextlib.suppress(OSError):  # another machine may not have it; what is relative is then not found, and told
@@ -126,7 +137,7 @@ def _worker(post: Post, events: "queue.Queue[Event | None]", log: Path) -> "Work
 
     if post not in _kept:
         _kept.clear()
-        worker = _kept[post] = Worker(post.options, events.put)
-        events.put(Ready(f"{device_name(worker.device)} of {socket.gethostname()}"))
-    _kept[post].emit = events.put
+        worker = _kept[post] = Worker(post.options, tell)
+        tell(Ready(f"{device_name(worker.device)} of {socket.gethostname()}"))
+    _kept[post].emit = tell
     return _kept[post]

@@ -140,7 +140,9 @@ class RayExecutor:
         device = "cuda" if "GPU" in self._needs else "cpu"
         self._post = post_here(replace(self.options, device=device))
         # Without max_calls=0 a process that had a GPU would end after its first task, and its model be read again.
-        self._serve = ray.remote(max_retries=0, max_calls=0, num_returns="streaming")(serve)
+        keep = {"max_calls": 0, "max_retries": 0}
+        # One event at a time: the worker goes on when it has arrived, so that it is known what a process died of.
+        self._serve = ray.remote(num_returns="streaming", _generator_backpressure_num_objects=1, **keep)(serve)
 
     def _able(self, needs: dict[str, int] | None = None) -> list[dict[str, float]]:
         """Return what each machine has that can take a task."""
