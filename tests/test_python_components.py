@@ -470,3 +470,14 @@ def test_a_network_of_more_outputs_than_a_folder_has_classes_is_told_how_to_name
     )
     assert run.failures == []
     sys.modules.pop("wide")
+
+
+def test_show_tells_what_a_function_takes(capsys):
+    assert cli.main(["show", "python:mine.gradient[times=2]"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("explainer python:mine.gradient\nThe gradient of the logit.\n")
+    assert all(name in shown for name in ("times", "absolute", "how", "polarity", "non_contributing"))
+    assert cli.main(["show", "python:mine.told"]) == 0
+    assert capsys.readouterr().out.startswith("model python:mine.told\n")
+    assert cli.main(["show", "python:mine.needs"]) == 2
+    assert "write python:mine.needs[sigma=...]" in capsys.readouterr().err

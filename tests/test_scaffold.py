@@ -32,7 +32,7 @@ def test_it_is_five_files_and_a_short_module(kind):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Mine", "lower-case"), ("class", "lower-case"), ("xbench_mine", "write 'mine'"), ("a/b", "lower")],
+    [("Mine", "lower-case"), ("class", "my_class"), ("xbench_mine", "write 'mine'"), ("a/b", "lower")],
 )
 def test_a_name_that_cannot_be_is_refused(name, said, capsys, tmp_path):
     assert main(["new", "explainer", name, "--to", str(tmp_path / "x")]) == 2
@@ -45,6 +45,21 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     assert main(["new", "explainer", "mine", "--to", str(tmp_path)]) == 2
     assert "not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_printed_are_the_files_and_the_next_three_commands(kind, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new", kind, "my_own"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert all((tmp_path / line).is_file() for line in lines[1:6])
+    ident = "my_own" if kind == "metric" else "my_own/my_own"
+    install, check, run = lines[-3:]
+    assert install == "pip install -e xbench-my-own"
+    assert check == f"xbench check {ident}"
+    readme = (tmp_path / "xbench-my-own" / "README.md").read_text()
+    assert run in readme
+    assert ("An explainer" if kind == "explainer" else f"A {kind}") in readme
 
 
 @pytest.mark.slow

@@ -16,9 +16,13 @@ _ROOM = 60
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
     parser = verbs.add_parser("list", help="list what is installed", description="List what is installed.")
-    parser.add_argument("kind", choices=_KINDS)
+    parser.add_argument("kind", choices=_KINDS, type=_plural)
     parser.add_argument("pattern", nargs="?", default="*", help="ids to show; * and ? match")
     parser.set_defaults(call=run)
+
+
+def _plural(kind: str) -> str:
+    return f"{kind}s" if f"{kind}s" in _KINDS else kind
 
 
 def run(arguments: argparse.Namespace) -> int:

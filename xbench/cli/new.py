@@ -1,6 +1,7 @@
 """``xbench new``: a plugin package that works before a line of it is changed."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 
@@ -22,10 +23,13 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
 
 def new(arguments: argparse.Namespace) -> int:
     """Carry out the verb."""
-    from xbench.scaffold import write_package
+    from xbench.scaffold import id_of, trial, write_package
 
     folder = arguments.to or Path("xbench-" + arguments.name.replace("_", "-"))
     paths = write_package(arguments.kind, arguments.name, folder)
-    print(f"wrote {', '.join(str(path) for path in paths)}")
-    print(f"next: pip install -e {folder}; its README says the rest")
+    print("wrote")
+    for path in paths:
+        print(f"    {path}")
+    print(f"next (the README in it says more):\n    pip install -e {shlex.quote(str(folder))}")
+    print(f"    xbench check {id_of(arguments.kind, arguments.name)}\n    {trial(arguments.kind, arguments.name)}")
     return 0

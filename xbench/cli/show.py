@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from xbench.errors import XbenchError, did_you_mean
 from xbench.names import full_ids, several
 from xbench.plugins import Registry, discover
-from xbench.refs import matching
+from xbench.refs import matching, parse_ref
 from xbench.specs import MetricSpec, Spec
+from xbench.user_code import is_own, own_kind, own_spec
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -32,7 +33,9 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
         "comes from, and its rows in a leaderboard.",
     )
     parser.add_argument(
-        "id", metavar="ID", help="an explainer, model, dataset, metric, suite or executor: cam/gradcam, deletion"
+        "id",
+        metavar="ID",
+        help="an explainer, model, dataset, metric, suite or executor: cam/gradcam, deletion, python:FILE.FUNCTION",
     )
     parser.add_argument(
         "--leaderboard",
@@ -48,6 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.cli.placings import read_rows
 
     registry = discover()
+    rows, folder = read_rows(arguments.leaderboard), arguments.leaderboard or Path("leaderboard")
+    if is_own(arguments.id):
+        _show(registry, _own(arguments.id), rows, folder)
+        return 0
     wanted = arguments.id
     kinds = [kind for kind in _KINDS if wanted in registry.of_kind(kind)]
     if not kinds:
@@ -56,15 +63,22 @@ def run(arguments: argparse.Namespace) -> int:
             raise XbenchError(several("component", wanted, names) if names else _absent(registry, wanted))
         (wanted,) = names
         kinds = [kind for kind in _KINDS if wanted in registry.of_kind(kind)]
-    rows = read_rows(arguments.leaderboard)
     for place, kind in enumerate(kinds):
         if place:
             print()
         if kind == "suite":
             _show_suite(registry, wanted)
         else:
-            _show(registry, registry.of_kind(kind)[wanted], rows, arguments.leaderboard or Path("leaderboard"))
+            _show(registry, registry.of_kind(kind)[wanted], rows, folder)
     return 0
+
+
+def _own(text: str) -> Spec:
+    try:
+        ref = parse_ref(text)
+    except ValueError as error:
+        raise XbenchError(str(error)) from error
+    return own_spec(own_kind(ref.id), ref.id, ref.params)
 
 
 def _show(registry: Registry, spec: Spec, rows: Sequence[dict[str, object]], folder: Path) -> None:

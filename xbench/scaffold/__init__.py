@@ -33,13 +33,15 @@ def files(kind: str, name: str) -> dict[str, str]:
     XbenchError
         The name is no name for a component.
     """
-    if not re.fullmatch(NAME, name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise XbenchError(f"name {name!r} is a word of Python's own; another one is needed, for example my_{name}")
+    if not re.fullmatch(NAME, name):
         raise XbenchError(f"name {name!r} must be lower-case letters, digits and _, and begin with a letter: my_{kind}")
     if name.startswith("xbench_"):
         raise XbenchError(f"name {name!r}: the package becomes xbench_{name}; write {name.removeprefix('xbench_')!r}")
-    ident = name if kind == "metric" else f"{name}/{name}"
-    values = {"name": name, "kind": kind, "id": ident, "dashed": name.replace("_", "-")}
-    values["run"] = "xbench run " + Template(_TRY[kind]).substitute(values)
+    article = "an" if kind == "explainer" else "a"
+    values = {"name": name, "kind": kind, "id": id_of(kind, name), "dashed": name.replace("_", "-")}
+    values |= {"run": trial(kind, name), "article": article, "Article": article.title()}
     made = {
         "pyproject.toml": "pyproject.toml",
         f"xbench_{name}/__init__.py": f"{kind}.py",
@@ -51,6 +53,16 @@ def files(kind: str, name: str) -> dict[str, str]:
         path: Template((_TEMPLATES / f"{template}.txt").read_text(encoding="utf-8")).substitute(values)
         for path, template in made.items()
     }
+
+
+def id_of(kind: str, name: str) -> str:
+    """Return the id of the component in the package of that name."""
+    return name if kind == "metric" else f"{name}/{name}"
+
+
+def trial(kind: str, name: str) -> str:
+    """Return the command that runs it."""
+    return "xbench run " + Template(_TRY[kind]).substitute(name=name)
 
 
 def write_package(kind: str, name: str, folder: Path) -> list[Path]:

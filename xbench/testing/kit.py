@@ -146,7 +146,10 @@ def _nothing(name: str, registry: Registry) -> str:
     for plugin in registry.plugins:
         if plugin.problem and _package(plugin) == name.partition("/")[0]:
             return f"{name!r} cannot be checked: its plugin {plugin.module!r} is broken ({plugin.problem})"
-    return f"no explainer, metric, dataset or model {name!r} is installed{did_you_mean(name, known)} (xbench list)"
+    kinds = "|".join(f"{kind}s" for kind in CHECKS)
+    return (
+        f"no explainer, metric, dataset or model {name!r} is installed{did_you_mean(name, known)} (xbench list {kinds})"
+    )
 
 
 def _subject(spec: Spec, ref: Ref, registry: Registry, root: Path | None, mistakes: list[str]) -> Subject | None:
