@@ -82,7 +82,7 @@ KEYS = {
     "budget": ("SECONDS", "the longest an explainer may take for one slice of samples"),
     "silence": (
         "SECONDS",
-        "how long a worker may give no sign of life: it is stopped, or in a call that lets no Python run; 300 unless given",
+        "how long a worker may give no sign of life (stopped, or in a call that lets no Python run); 300 unless given",
     ),
     "out": ("DIR", "where records and tables go; default runs/SUITE"),
 }

@@ -17,7 +17,8 @@ def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> N
     parser = verbs.add_parser(
         "run",
         help="run a suite: explain, score, rank",
-        description="Run a suite. Running the same command again continues where it stopped.",
+        description="Run a suite. Running the same command again continues where it stopped. Ctrl-C finishes the slices in "
+        "flight; a second one, or SIGTERM, stops at once.",
         epilog=f"keys:\n{keys}\n\nexample: xbench run suite=mnist explainer='cam/*,gradients/*' limit=100",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
