@@ -11,7 +11,9 @@ from xbench.costs import declared_cost
 from xbench.errors import XbenchError
 from xbench.hookspecs import hookimpl
 from xbench.plugins import PASSES, discover
+from xbench.scoring import build_explainer
 from xbench.specs import ExplainerSpec
+from xbench.testing.toys import Setting
 
 SHAPE = (3, 28, 28)
 
@@ -38,6 +40,26 @@ def written(text):
 )
 def test_the_passes_declared_follow_from_parameters(text, forwards, backwards):
     assert declared_cost(written(text), SHAPE, 10) == {"forwards": forwards, "backwards": backwards}
+
+
+MEASURED = [
+    spec.id
+    for spec in discover().explainers.values()
+    if spec.cost and not spec.fit and not spec.wraps and not {"mask", "counterfactual"} & set(spec.needs)
+]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_by_its_defaults_an_explainer_takes_the_passes_that_it_declares(name):
+    one, setting = written(name), Setting(height=28, width=28, classes=10)
+    model = setting.model()
+    build_explainer(one, model)(setting.batch(1))
+    taken = {"forwards": model.passes.forwards, "backwards": model.passes.backwards}
+    said = declared_cost(one, setting.shape, setting.classes)
+    if one.spec.package == "noise":  # only outputs that noise moves have a gradient
+        assert all(0 < taken[passes] <= most for passes, most in said.items())
+    else:
+        assert {passes: taken[passes] for passes in said} == said
 
 
 def test_a_limit_that_is_not_declared_is_none_and_stays_so_in_a_wrapper():

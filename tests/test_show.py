@@ -83,8 +83,32 @@ def test_every_component_is_shown_with_all_it_declares(spec, capsys):
     told += [*spec.params, *map(words, spec.meanings.values()), getattr(spec, "fit", None) or ""]
     told += [str(choice) for choices in spec.choices.values() for choice in choices]
     told += [score.name for score in getattr(spec, "scores", ())]
+    told += [f"known to fail {name}: {reason}" for name, reason in spec.known_failures.items()]
+    told += ["cost "] * bool(getattr(spec, "cost", {}))
     assert [each for each in told if each not in text] == []
     assert "in leaderboard" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("cam/gradcam", "cost at most 1 forward and 1 backward pass an image in suites"),
+        (
+            "gradients/smoothgrad",
+            "cost at most 50 forward and 50 backward passes an image, with its parameters as below",
+        ),
+        (
+            "perturbation/occlusion",
+            "cost at most 170 forward passes an image, of 3 x 224 x 224 and ten classes, with its parameters as below",
+        ),
+        ("cam/scorecam", "cost forward passes, as many as the network makes it"),
+        ("controls/random", "cost no pass through the network"),
+        ("controls/blur", "cost no pass through the network, beside what the other one takes"),
+    ],
+)
+def test_the_passes_that_an_explainer_takes_are_told(name, said, capsys):
+    assert main(["show", name]) == 0
+    assert said in words(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: f"{spec.kind}:{spec.id}")
