@@ -220,12 +220,12 @@ class Store:
 
     def glance(self, key: str, n_slices: int) -> tuple[str, str]:
         """Return (status, reason) of a cell as the names of its files tell them; none of what is whole is read."""
-        names = set(list_names(self.folder(key)))
+        names = list_names(f"{self.root}/records/{key[:2]}/{key}")
         if "status.json" in names and (failure := self.failure(key)):
             return failure
+        heads = {name[:5] for name in names if name[5:] == ".json" and name[:5].isdigit()}
         stored = {name[:5] for name in names if name.endswith(".safetensors")}
-        heads = (f"{part:05d}" for part in range(n_slices))
-        return _done(sum(f"{head}.json" in names and head in stored for head in heads), n_slices)
+        return _done(sum(int(part) < n_slices for part in heads & stored), n_slices)
 
     def check(self) -> list[Path]:
         """Return every file that is not what its hash says or cannot be read.
