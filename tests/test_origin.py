@@ -17,7 +17,8 @@ REGISTRY = discover()
 
 def meaning(config):
     """All of a configuration but what changes no number."""
-    free = ("device", "batch", "workers", "threads", "silence", "executor", "budget", "out", "notes", "title", "primary")
+    free = ("device", "batch", "workers", "threads", "executor", "budget", "silence")
+    free += ("out", "notes", "title", "primary")
     return {item.name: getattr(config, item.name) for item in dataclasses.fields(config) if item.name not in free}
 
 
