@@ -22,6 +22,7 @@ _SUITE_KEYS = {
     "protocols",
 }  # fmt: skip
 _MOST_OF_A_MACHINE = 1024
+_EXAMPLES = {"workers": "2 or workers=auto", "threads": 2}
 _MOST_YAML, _MOST_NODES = 2**18, 20_000
 _PROTOCOL_KEYS = _SUITE_KEYS - {"suite", "version", "title", "protocols"}
 
@@ -260,7 +261,7 @@ def _set(options: Options, key: str, value: str) -> None:
     elif key == "workers" and value == "auto":
         options.workers = None
     elif key in ("limit", "batch", "workers", "threads"):
-        number = convert_scalar(value, int, f", for example {key}=200")
+        number = convert_scalar(value, int, f", for example {key}={_EXAMPLES.get(key, 200)}")
         assert isinstance(number, int)
         if number < 1:
             raise ValueError("must be 1 or more")
