@@ -75,5 +75,10 @@ def _signals() -> Iterator[None]:
     kept = signal.getsignal(signal.SIGTERM)
     try:
         yield
+    except SystemExit as error:
+        if error.code == signal.SIGTERM:
+            signal.signal(signal.SIGTERM, kept)
+            signal.raise_signal(signal.SIGTERM)
+        raise
     finally:
         signal.signal(signal.SIGTERM, kept)
