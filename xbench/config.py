@@ -9,6 +9,7 @@ import yaml
 
 from xbench.components import Component, expand, resolve
 from xbench.errors import XbenchError, did_you_mean
+from xbench.forms import Form, misfit
 from xbench.names import full_ids
 from xbench.plugins import Registry
 from xbench.reading import clip, read_text
@@ -24,6 +25,22 @@ _SUITE_KEYS = {
 _MOST_OF_A_MACHINE = 1024
 _EXAMPLES = {"workers": "2 or workers=auto", "threads": 2}
 _MOST_YAML, _MOST_NODES = 2**18, 20_000
+_SCALAR: Form = (str, int, float, bool)
+_SETTINGS: Form = {
+    "data?": (str, {...: (*_SCALAR, None)}),
+    **dict.fromkeys(("models?", "explainers?", "metrics?", "notes?"), (str, [_SCALAR], None)),
+    "target?": _SCALAR,
+    "primary?": (str, None),
+    "seed?": (int, str, [int]),
+    "limit?": (int, str, None),
+}
+_SUITE: Form = {
+    **_SETTINGS,
+    "suite?": str,
+    "version?": int,
+    "title?": _SCALAR,
+    "protocols?": ({...: (_SETTINGS, None)}, None),
+}
 _PROTOCOL_KEYS = _SUITE_KEYS - {"suite", "version", "title", "protocols"}
 
 
@@ -167,7 +184,7 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
         mistakes.append(f"executor {options.executor!r} is not installed{hint} (xbench list executors)")
     executor_params = _executor_params(options, registry, mistakes)
     if mistakes:
-        raise XbenchError(*mistakes)
+        raise XbenchError(*dict.fromkeys(mistakes))
     assert options.suite is not None
     assert data is not None
     metrics = found["metric"]
@@ -228,6 +245,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise XbenchError(f"{path} holds a {type(value).__name__}; a suite is a mapping of keys to values")
     if odd := [key for key in value if not isinstance(key, str)]:
         raise XbenchError(f"{path} has the key {clip(odd[0])}; a text is needed")
+    if fault := misfit(value, _SUITE):
+        raise XbenchError(f"{path}: {fault}")
     return value
 
 

@@ -1,6 +1,5 @@
 """Is a value that was read of the form that is needed? Records are anybody's files: what tables rely on is looked at once."""
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ Form = Any
 mapping of names, or of ``...`` for all others, to forms: a name that ends with ``?`` may be absent."""
 
 HASH = re.compile("[0-9a-f]{64}")
+_LARGEST = 1e300
 _MOST_SAMPLES = 10**8
 _MOST_CLASSES = 10**6
 
@@ -80,7 +80,7 @@ def misfit(value: object, form: Form, place: str = "") -> str:
     if isinstance(form, re.Pattern):
         return "" if isinstance(value, str) and form.fullmatch(value) else _told(place, f"a text like {form.pattern}")
     if form is float:
-        fine = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        fine = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
         return "" if fine else _told(place, "a number")
     fine = isinstance(value, form) and (form is bool or not isinstance(value, bool))
     return "" if fine else _told(place, {str: "a text", int: "a whole number", bool: "true or false"}[form])

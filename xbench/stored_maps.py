@@ -290,14 +290,9 @@ def _mapped(path: Path) -> tuple[Any, Sequence[int], str]:
         # Not np.load, which takes an archive of arrays or a pickle for what it finds, whatever the name says.
         try:
             array = np.lib.format.open_memmap(path, mode="r")
-        except (
-            SyntaxError,
-            TypeError,
-            KeyError,
-            RecursionError,
-            MemoryError,
-            OverflowError,
-        ) as error:  # a header that lies
+        except (OSError, ValueError):
+            raise
+        except Exception as error:  # of a header that lies: from Python's own parser, tokeniser and arithmetic
             raise ValueError(f"its header cannot be read: {type(error).__name__}") from error
         return array, array.shape, array.dtype.str[1:]
     file: Any = safe_open(path, framework="np")

@@ -38,6 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has seen enough; keep the interpreter from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A path of the user's: too long, forbidden, of another kind. Every other one has a line of its own.
+        print(f"xbench: {str(error.filename)[:300]}: {error.strerror}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as error:
         print("xbench: stopped; what was committed stays, run the same command again to go on", file=sys.stderr)
         return 143 if isinstance(error, Terminated) else 130
