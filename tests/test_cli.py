@@ -215,3 +215,18 @@ def test_list_takes_a_pattern(capsys):
     assert "fake/weights" in text
     assert "fake/noise" not in text
     assert main(["list", "explainers", "nothing*"]) == 2
+
+
+def test_list_alone_says_how_much_there_is_and_which_verb_tells_more(capsys):
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for kind in ("explainers", "models", "datasets", "metrics", "suites", "executors", "plugins"):
+        assert f"xbench list {kind}" in shown
+
+
+def test_list_takes_the_singular_and_an_id_s_last_part(capsys):
+    assert main(["list", "dataset", "folder"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{package}/folder" in shown for package in ("anole", "food", "photos"))
+    assert main(["list", "explainers", "gradcm"]) == 2
+    assert "did you mean 'cam/gradcam'" in capsys.readouterr().err

@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from xbench.errors import XbenchError
+from xbench.errors import XbenchError, did_you_mean
+from xbench.names import full_ids
 from xbench.plugins import Registry, discover
 from xbench.refs import matching
 from xbench.specs import MetricSpec, Spec
@@ -16,8 +17,10 @@ _ROOM = 60
 def add_verbs(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
     parser = verbs.add_parser("list", help="list what is installed", description="List what is installed.")
-    parser.add_argument("kind", choices=_KINDS, type=_plural)
-    parser.add_argument("pattern", nargs="?", default="*", help="ids to show; * and ? match")
+    parser.add_argument("kind", nargs="?", choices=_KINDS, type=_plural, help="without it, how many there are of each")
+    parser.add_argument(
+        "pattern", nargs="?", default="*", help="ids to show; * and ? match, the last part alone is enough"
+    )
     parser.set_defaults(call=run)
 
 
@@ -30,6 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     from xbench.cli.tables import simple_table
 
     registry = discover()
+    if arguments.kind is None:
+        counts = [[kind, str(len(getattr(registry, kind))), f"xbench list {kind}"] for kind in _KINDS]
+        simple_table(["", "installed", "which"], counts)
+        return 0
     if arguments.kind == "plugins":
         names = matching(arguments.pattern, {p.name: p for p in registry.plugins})
         rows = [
@@ -43,9 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     kind = arguments.kind.removesuffix("s") if arguments.kind != "metrics" else "metric"
     found = registry.of_kind(kind)
-    names = matching(arguments.pattern, found)
+    names = matching(arguments.pattern, found) or full_ids(kind, arguments.pattern, registry)
     if not names and arguments.pattern != "*":
-        raise XbenchError(f"no {kind} matches {arguments.pattern!r} (xbench list {arguments.kind})")
+        hint = did_you_mean(arguments.pattern, found)
+        raise XbenchError(f"no {kind} matches {arguments.pattern!r}{hint} (xbench list {arguments.kind})")
     if kind == "suite":
         simple_table(["suite", "title", "explainers", "file"], [_suite_row(registry, name) for name in names])
     elif kind == "metric":
