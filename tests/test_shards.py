@@ -161,3 +161,49 @@ def test_three_shares_at_once_one_of_them_killed_make_the_table_of_one_run(tmp_p
     assert means(out).keys() == means(tmp_path / "inline").keys()
     for key, value in means(tmp_path / "inline").items():
         assert means(out)[key] == pytest.approx(value, abs=1e-4, nan_ok=True), key
+
+
+SBATCH = """#!/bin/bash
+# Runs an array's jobs at once, and what depends on it afterwards.
+for word in "$@"; do
+    case $word in
+        --array=1-*) n=${word#--array=1-} ;;
+        --*) ;;
+        *) break ;;
+    esac
+    echo "$word" >> "$RECORD"
+    shift
+done
+while [[ $1 == --* ]]; do echo "$1" >> "$RECORD"; shift; done
+if [ -n "${n:-}" ]; then
+    for i in $(seq "$n"); do SLURM_ARRAY_TASK_ID=$i bash "$@" >&2 & done
+    wait
+    echo "17;cluster"
+else
+    bash "$@" >&2
+fi
+"""
+
+
+@pytest.mark.slow
+def test_the_slurm_script_plans_shares_out_and_writes_the_tables(tmp_path, monkeypatch):
+    (tmp_path / "sbatch").write_text(SBATCH)
+    (tmp_path / "xbench").write_text(f'#!/bin/sh\nexec {sys.executable} -m xbench "$@"\n')
+    for name in ("sbatch", "xbench"):
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    out, script = tmp_path / "run", Path(__file__).parent.parent / "docs" / "slurm.sh"
+    more = {"SHARES": "2", "XBENCH": str(tmp_path / "xbench"), "RECORD": str(tmp_path / "record")}
+    settings = ["suite=blobs", "limit=none", "explainer=fake/weights,fake/noise"]
+    command = ["bash", str(script), *settings, f"out={out}", "device=cpu", "threads=1", "--", "--gpus-per-task=0"]
+    done = subprocess.run(command, env={**os.environ, **more}, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "3 units planned" in done.stdout
+    assert f"share 1/2 of {out}: 6 slices computed" in done.stderr
+    assert f"share 2/2 of {out}: 3 slices computed" in done.stderr
+    assert "nothing new to compute" in done.stderr
+    given = (tmp_path / "record").read_text().split()
+    assert {"--array=1-2", "--dependency=afterany:17", "--gpus-per-task=0", "--requeue"} <= set(given)
+    assert main(["run", *settings, f"out={tmp_path / 'inline'}", "executor=inline", "-q"]) == 0
+    for key, value in means(tmp_path / "inline").items():
+        assert means(out)[key] == pytest.approx(value, abs=1e-4, nan_ok=True), key

@@ -1,6 +1,7 @@
 """Joining a Ray cluster, or starting one on this machine, without its messages between ours."""
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -34,26 +35,39 @@ def ray_module() -> Any:
     return ray
 
 
-def join(ray: Any, address: str, cpus: int) -> None:
-    """Connect to the cluster at an address, or start one of ``cpus`` cores here where that is empty.
+@contextlib.contextmanager
+def joined(ray: Any, address: str, cpus: int) -> Iterator[None]:
+    """Be part of the cluster at an address, or of one of ``cpus`` cores that is started here where that is empty.
 
-    Raises XbenchError where nobody answers.
+    At the end, or if it is interrupted, no process that was started is left. Raises XbenchError where nobody answers.
     """
     if address and not _answers(address):
         raise XbenchError(
             f"ray.address={address}: no Ray cluster answers there within {_ANSWER_SECONDS:g} s; `ray start --head` starts "
             "one, and without ray.address= the run starts its own"
         )
-    own = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-    where = {"address": address} if address else {"address": "local", **own}
-    with _signals():
+    own = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    where = {"address": address} if address else own
+    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    # Ray brings its own. When its chief process is killed, as on a busy machine it is, others of it live on for minutes.
+    me = importlib.import_module("psutil").Process()
+    others = me.children()
+    try:
         try:
-            ray.init(
-                **where, runtime_env={"env_vars": environment()}, log_to_driver=False, logging_level=logging.CRITICAL
-            )
+            with _signals():
+                ray.init(**where, **quiet, runtime_env={"env_vars": environment()})
         except Exception as error:
             what = f"ray.address={address}: cannot join" if address else "cannot start"
             raise XbenchError(f"{what} the Ray cluster: {' '.join(str(error).split())[:300]}") from error
+        yield
+    finally:
+        family = [one for one in me.children() if one not in others]
+        with contextlib.suppress(Exception):  # those that end meanwhile
+            family += [one for child in tuple(family) for one in child.children(recursive=True)]
+        ray.shutdown()
+        for one in family:
+            with contextlib.suppress(Exception):
+                one.kill()
 
 
 def _answers(address: str) -> bool:

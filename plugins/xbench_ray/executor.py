@@ -14,7 +14,7 @@ from xbench.events import Event, Fatal, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.plan import Task
 from xbench.serving import last_words, post_here, serve
-from xbench_ray.cluster import join, ray_module
+from xbench_ray.cluster import joined, ray_module
 
 _LOOK_SECONDS = 5.0
 _A_LOST_MACHINE = 0.5
@@ -47,7 +47,7 @@ class RayExecutor:
         self._attempts = Attempts(options)
         self._streams: dict[Any, _Stream] = {}
         self._ray: Any = None
-        self._mine = False
+        self._joined = contextlib.ExitStack()
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
         """Carry out tasks; yield events as they come."""
@@ -78,9 +78,7 @@ class RayExecutor:
         """Stop at once: all processes that work for this run end, and the cluster too if it was started here."""
         for stream in list(self._streams):
             self._drop(stream)
-        if self._mine:
-            self._mine = False
-            self._ray.shutdown()
+        self._joined.close()
 
     def _heard(self, stream: Any) -> Iterator[Event]:
         errors, flight = self._ray.exceptions, self._streams[stream]
@@ -124,8 +122,7 @@ class RayExecutor:
         ray, workers, cores = ray_module(), self.options.workers, len(os.sched_getaffinity(0))
         threads = self.options.threads or (1 if self.address else max(1, cores // workers))
         if not ray.is_initialized():
-            join(ray, self.address, max(cores, threads * workers))
-            self._mine = True
+            self._joined.enter_context(joined(ray, self.address, max(cores, threads * workers)))
         self._ray, self._needs = ray, {"CPU": threads}
         machines = self._able({})
         cpus, gpus = (int(sum(machine.get(name, 0) for machine in machines)) for name in ("CPU", "GPU"))
