@@ -1,7 +1,7 @@
 """Is a run what it says? Every record against its hash, and a random part computed again on the run's own weights.
 
-Scores, predictions and what goes with them sample by sample are computed again. Curves, pictures and costs are held by their
-hashes alone; ``run.json`` and what a cell that failed says by none.
+Scores, predictions and what goes with them sample by sample are computed again. Curves, pictures, costs, ``run.json`` and what
+a cell that failed says are held by their hashes alone.
 """
 
 import random

@@ -73,7 +73,8 @@ class Place:
 
     def start(self, *more, **environment):
         """Start the command, with more settings if given."""
-        paths = [HERE / "preload", HERE.parent / "fakes", HERE.parent.parent]
+        root = HERE.parent.parent
+        paths = [HERE / "preload", HERE.parent / "fakes", root, root / "plugins"]
         given = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
