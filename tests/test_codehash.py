@@ -1,8 +1,10 @@
 """The code hash moves with every change of what is computed and with nothing else."""
 
+import ast
 import importlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import xbench
+from xbench import codehash, specs
 
 METHOD = '''"""A method."""
 
@@ -278,3 +281,11 @@ def test_a_field_for_checks_that_came_later_does_not_move_it(package, new, moves
     assert package.moved({"strange_pack/method.py": FIELDS + new + METHOD}) is moves
     package.write({"strange_pack/method.py": FIELDS.replace("ExplainerSpec", "Other") + METHOD})
     assert package.moved({"strange_pack/method.py": FIELDS.replace("ExplainerSpec", "Other") + new + METHOD})
+
+
+def test_metrics_keep_the_keys_that_they_had_before_explainers_declared_a_cost():
+    now = Path(specs.__file__).read_text()
+    before = re.sub(r"^    cost: .*\n", "", now, flags=re.MULTILINE)
+    assert before != now
+    one, other = ("".join(codehash._shape(ast.parse(text))) for text in (now, before))
+    assert one == other

@@ -131,3 +131,18 @@ def test_the_verb_prints_how_to_mend_and_tells_by_its_exit_code(defects, monkeyp
     text = capsys.readouterr().err
     assert "did you mean 'defects/ignores_the_target'" in text
     assert "'nothing/*'" in text
+
+
+def test_a_reason_that_stays_the_same_is_printed_once_and_no_line_is_wider_than_the_terminal(
+    defects, monkeypatch, capsys
+):
+    monkeypatch.setattr(kit_module, "discover", lambda: defects)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert xbench.cli.main(["check", "defects/gives_the_layer_size"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (subject,) = subjects(["defects/gives_the_layer_size"], defects)
+    last = list(conformance(subject))[-1]
+    shut = last.message.split()[:3]
+    assert sum(line.split()[:3] == shut for line in lines) == 1
+    assert sum(line.lstrip().startswith("- ") for line in lines) > 10
+    assert max(len(line) for line in lines if line.startswith(" " * 10)) <= 60

@@ -1,6 +1,7 @@
 """``xbench check``: does a component keep the laws of its kind?"""
 
 import argparse
+import shutil
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -39,11 +40,13 @@ def run(arguments: argparse.Namespace) -> int:
     total: Counter[str] = Counter()
     for subject in subjects(arguments.ids, root=arguments.root, data=arguments.data):
         print(f"{subject.component.spec.kind} {subject.what}{f' ({subject.looked_at})' * bool(subject.looked_at)}")
+        said = ""
         for outcome in conformance(subject):
             total[outcome.status] += 1
             if outcome.status == "failed" or not arguments.failures:
                 print(f"  {_MARKS[outcome.status]:<6}  {outcome.check.name}", flush=True)
-                _explain(outcome.status, outcome.message, outcome.check.mend)
+                _explain(outcome.status, outcome.message if outcome.message != said else "", outcome.check.mend)
+                said = outcome.message
     parts = [f"{total[status]} {status}" for status in ("passed", "failed", "expected failure", "not applicable")]
     print(", ".join(part for part in parts if not part.startswith("0 ")))
     return 1 if total["failed"] else 0
@@ -53,5 +56,6 @@ def _explain(status: str, message: str, mend: str) -> None:
     lines = [message] if message else []
     if status == "failed":
         lines.append(f"mend: {mend}")
+    width = min(120, max(40, shutil.get_terminal_size((120, 24)).columns))
     for line in lines:
-        print(textwrap.fill(" ".join(line.split()), 120, initial_indent=" " * 10, subsequent_indent=" " * 10))
+        print(textwrap.fill(" ".join(line.split()), width, initial_indent=" " * 10, subsequent_indent=" " * 10))
