@@ -70,11 +70,11 @@ def test_what_spoils_the_pipes_costs_its_own_cell_only(tmp_path):
     told = statuses(run)
     assert told["fake/vanishes"][0] == "crashed"
     assert "killed by signal 9, as the system does where memory runs out" in told["fake/vanishes"][1]
-    assert told["fake/closes_all"][0] == "crashed"
     assert told["fake/complains_at_length"][0] == "error"
     assert len(told["fake/complains_at_length"][1]) < 3000
     assert max(path.stat().st_size for path in (tmp_path / "run").rglob("status.json")) < 100_000
-    for name in ("prints", "closes", "comes_back", "weights"):
+    # Whoever closes the pipe that its end is told by has committed before: the next worker finds that.
+    for name in ("prints", "closes", "closes_all", "comes_back", "weights"):
         assert told[f"fake/{name}"][0] == "ok", told
         assert means(run)[f"fake/{name}"] == means(run)["fake/weights"]
 

@@ -73,9 +73,12 @@ def closes(model):
 
 
 def closes_all(model):
+    """Closes all files, the pipe to the parent too."""
+    explain = weights(model)
+
     def tidy(batch):
         os.closerange(0, 1024)
-        return batch.image[:, 0]
+        return explain(batch)
 
     return tidy
 
