@@ -10,6 +10,7 @@ from xbench.data import Index, Samples
 from xbench.errors import XbenchError
 from xbench.store import Store, is_column
 from xbench.unread import Mended, read_each, readable, unread_in, with_stand_ins
+from xbench_photos.datasets import grid
 
 SPLITS, CLASSES = ("train", "valid", "test"), ("omelette", "pizza")
 
@@ -186,6 +187,22 @@ def test_stand_ins_are_whole_samples_of_the_same_batch_and_never_a_neighbour():
     assert found[6] == 3
     assert set(samples.unread) == {1, 6}
     assert readable(samples).image.ravel().tolist() == [0, 2, 3, 4, 5, 7]
+
+
+def test_a_mosaic_with_a_photograph_that_cannot_be_read_is_not_read_either(tmp_path):
+    root = tmp_path / "data"
+    for name in "abcd":
+        (root / name).mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (16, 16), (30 * i, 0, 0)).save(root / name / f"{i}.png")
+    data = grid(root, size=16, n=20, classes="", split="auto", fit="crop", seed=0)
+    ids = data.index("test").ids
+    broken = data._mosaics["test"][ids[0]].parts[2]
+    (root / broken).write_bytes(b"no picture")
+    samples = data.load(ids)
+    assert set(samples.unread) == {i for i, name in enumerate(ids) if broken in data._mosaics["test"][name].parts}
+    assert 0 < len(samples.unread) < 20
+    assert all(str(root / broken) in why for why in samples.unread.values())
 
 
 def test_nothing_readable_is_one_clear_error():

@@ -15,6 +15,14 @@ _LARGEST = 1e300
 _MOST_SAMPLES = 10**8
 _MOST_CLASSES = 10**6
 
+
+def _component(depth: int) -> Form:
+    """Return the form of a component of a definition, which may wrap another."""
+    rest = {"of?": (_component(depth - 1), None)} if depth else {}
+    return {"id": str, "params?": {}, **rest}
+
+
+_COMPONENT = _component(8)
 _SCORE: Form = {
     "name": str,
     "family": str,
@@ -26,28 +34,35 @@ DEFINITION: Form = {
     "suite": str,
     "suite_version": int,
     "protocol": str,
-    "data": {"text": str, "digest": str},
+    "data": {**_COMPONENT, "text": str, "digest": str},
     "classes": [str],
     "samples": HASH,
     "n": int,
     "target": (str, None),
-    "model": {"text": str, "checkpoint?": (int, None)},
+    "model": {**_COMPONENT, "text": str, "checkpoint?": (int, None)},
     "model_fit": (str, None),
     "series?": (str, None),
-    "explainer": ({"text": str, "id": str, "control": (bool, str), "params": {}}, None),
+    "explainer": ({**_COMPONENT, "text": str, "control": (bool, str)}, None),
     "seed": int,
     "metrics": [{"id": str, "version": int, "scores": [_SCORE]}],
     "missing": {...: str},
 }
 """What a cell is (`xbench.plan`), as far as tables look at it."""
 
+_FACTS: Form = {
+    **dict.fromkeys(("kind?", "id?", "text?", "problem?"), str),
+    "citation?": (str, None),
+    "bibtex?": [str],
+    "params?": {},
+}
 MANIFEST: Form = {
     "cells": [HASH],
     "primary": str,
-    "suite?": str,
+    "suite": str,
+    "protocol": str,
     "title?": str,
-    "protocol?": str,
     "data?": str,
+    "components?": [_FACTS],
     "settings?": [str],
     "command?": [str],
     "notes?": [str],
@@ -56,6 +71,7 @@ MANIFEST: Form = {
     "xbench?": str,
     "python?": str,
     "machine?": str,
+    "cache?": str,
 }
 """What ``run.json`` says (`xbench.api`)."""
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from xbench.errors import XbenchError
 from xbench.evidence import Evidence, pack
+from xbench.forms import is_path_part
 from xbench.manifest import run_folder
 from xbench.origin import LOCAL
 from xbench.plugins import Registry
+from xbench.reading import clip
 from xbench.record import for_tables
 from xbench.store import Json, Store, write_atomic
 from xbench.verify import Verdict
@@ -131,7 +133,9 @@ def submit(folder: Path, to: Path, registry: Registry, verdict: Verdict, doubt: 
     # Nobody else has these folders, and nobody needs to know them.
     run = json.loads(re.sub(r'\bmaps=[^,\]"]*', "maps=...", json.dumps(kept)))
     run["verified"] = {"seed": verdict.seed, "records": verdict.records, "samples": verdict.samples}
-    store, target = Store(folder), to / "records" / str(manifest["suite"])
+    if not is_path_part(suite := str(manifest["suite"])):
+        raise XbenchError(f"{folder} is of the suite {clip(suite)}, which can name no folder of records")
+    store, target = Store(folder), to / "records" / suite
     files = {name: content for key in keys for name, content in pack(store, key, run, doubt).items()}
     old = Evidence(target)
     claimed = {_place(store.read(key).definition) for key in keys}

@@ -97,6 +97,8 @@ def main() -> int:
             faulthandler.dump_traceback_later(2 * guard.WALL_SECONDS, exit=True)
             name, outcome, told = one(number, given.seed, base)
             counts[name][outcome] += 1
+            if not (number + 1) % 1000:
+                print(f"{number + 1:,} inputs, {failed} failed", file=sys.stderr, flush=True)
             if outcome == "FAILED":
                 failed += 1
                 print(f"input {number} of seed {given.seed}, {name}:\n{told}", flush=True)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from xbench import __version__
 from xbench.errors import XbenchError
 from xbench.signals import Terminated, terminating
+from xbench.weights import only_tensors
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_verbs(verbs)
     arguments = parser.parse_args(argv)
     try:
-        with terminating():
+        with terminating(), only_tensors():
             return int(arguments.call(arguments))
     except XbenchError as error:
         for line in error.lines:
