@@ -30,6 +30,7 @@ _POLARITY = {
     "positive": "positive: the larger, the more evidence, of whatever sign",
     "non_contributing": "non_contributing: the larger, the less a pixel counts; ranked backwards",
 }
+_STOCHASTIC = {False: "no", True: "yes: its noise comes from the seed and the sample"}
 _CONTROL = {
     False: "no",
     True: "yes: a method that does not beat it shows nothing",
@@ -134,8 +135,11 @@ def _own(spec: Spec) -> Facts:
         return [
             ("gives", " and ".join(_GIVES[each] for each in spec.gives)),
             ("polarity", elsewhere or _POLARITY[spec.polarity]),
-            ("needs", _needs(spec.needs) + ", beside what the other one needs" * spec.wraps),
-            ("stochastic", "yes: its noise comes from the seed and the sample" if spec.stochastic else "no"),
+            ("needs", "" if spec.adapter else _needs(spec.needs) + ", beside what the other one needs" * spec.wraps),
+            (
+                "stochastic",
+                "as it likes: torch's generator is seeded" if spec.adapter else _STOCHASTIC[spec.stochastic],
+            ),
             ("control", _CONTROL[spec.control]),
             ("trained", trained),
             ("cost", _cost(spec)),
