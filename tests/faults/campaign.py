@@ -141,6 +141,14 @@ class Place:
                     found.append(pid)
         return found
 
+    def settle(self):
+        """Wait until none of them is left, which must not take long."""
+        deadline = time.monotonic() + 30
+        while left := self.left():
+            if time.monotonic() > deadline:
+                raise Torn(f"processes are left: {left}")
+            time.sleep(0.05)
+
 
 # What can happen.
 
@@ -182,10 +190,9 @@ def worker_stopped(place):
 
 def asked_to_stop(place):
     run = place.start()
-    place.reach(run, place.any_moment())
+    place.reach(run, place.any_moment() + 1)  # before the command line is up, Python itself answers
     place.signal(run.pid, place.draw.choice([signal.SIGTERM, signal.SIGINT]))
-    # Before the command line is up, Python itself answers.
-    place.end(run, (0, 130, 143, -signal.SIGTERM, -signal.SIGINT, 1))
+    place.end(run, (0, 130, 143, -signal.SIGTERM, -signal.SIGINT))
 
 
 def disk_full(place):
@@ -206,8 +213,7 @@ def files_damaged(place):
     if run.poll() is None:
         place.signal(run.pid, signal.SIGKILL)
     place.end(run, (0, -9))
-    while place.left():
-        time.sleep(0.01)
+    place.settle()
     files = [path for top in (place.out, place.cache) for path in sorted(top.rglob("*")) if path.is_file()]
     files = [path for path in files if path.name not in ("lock", ".lock") and path.suffix not in (".tmp", ".log")]
     with place_unread(place):
@@ -356,11 +362,7 @@ def one_round(place, fault, expected):
     place.counts["epochs trained twice"] += sum(epochs.values()) - len(epochs)
     if twice > place.in_flight:
         raise Torn(f"{twice} slices were computed twice, and no more than {place.in_flight} were in flight or damaged")
-    deadline = time.monotonic() + 20
-    while left := place.left():
-        if time.monotonic() > deadline:
-            raise Torn(f"processes are left: {left}")
-        time.sleep(0.05)
+    place.settle()
 
 
 def differs(found, expected):
