@@ -7,9 +7,12 @@ import sys
 
 import pytest
 
-from xbench import gpus
+from xbench import api, gpus
+from xbench.config import make_config
 from xbench.events import WorkOptions
 from xbench.executors.process import start
+from xbench.plan import make_plan
+from xbench.plugins import discover
 
 
 @pytest.fixture
@@ -127,3 +130,26 @@ def test_a_worker_is_bound_before_it_imports_torch(tmp_path, monkeypatch):
     finally:
         process.kill()
     assert seen.read_text() == "5"
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_run_resolves_how_many_workers_it_takes(two_gpus, tmp_path, monkeypatch):
+    taken = []
+
+    class Nobody:
+        def __init__(self, options):
+            taken.append(options.workers)
+
+        def run(self, tasks):
+            return iter(())
+
+        def close(self):
+            pass
+
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    monkeypatch.setattr(api, "import_attr", lambda name: Nobody)
+    registry = discover()
+    for settings in ([], ["workers=auto"], ["workers=5"], ["device=cpu"]):
+        plan = make_plan(make_config(["suite=blobs", f"out={tmp_path}", *settings], registry))
+        api.execute(plan, registry)
+    assert taken == [2, 2, 5, 1]

@@ -293,3 +293,20 @@ def test_garbage_in_the_pipe_is_no_message():
         wire.receive(io.BytesIO(b"\xff" * 16))
     assert wire.receive(io.BytesIO(wire.pack(Ready("cpu")))) == Ready("cpu")
     assert wire.receive(io.BytesIO(wire.pack(Ready("cpu"))[:-1])) is None
+
+
+def test_a_unit_gets_a_workers_share_of_the_cores_or_what_was_asked_and_a_training_all(
+    tmp_path, monkeypatch, fake_worker
+):
+    """The number of threads decides how a training's sums are rounded: its weights must not depend on the workers."""
+    monkeypatch.setattr(local.os, "sched_getaffinity", lambda pid: range(12), raising=False)
+    plan = make_plan(make_config(["suite=blobs", "model=fake/learnt", f"out={tmp_path}"], discover()))
+    unit, *_ = some_units(tmp_path)
+    sent = []
+    monkeypatch.setattr(WorkerProcess, "send", lambda self, message: sent.append(message[1]))
+    for workers, threads in ((1, None), (4, None), (20, None), (4, 2)):
+        executor = LocalExecutor(options(tmp_path, workers=workers, threads=threads))
+        executor._processes = [fake_worker(), fake_worker(1)]
+        executor._give(unit)
+        executor._give(plan.fits[0])
+    assert sent == [12, 12, 3, 12, 1, 12, 2, 12]
