@@ -89,7 +89,6 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
     """
     events: queue.Queue[Event | None] = queue.Queue()
     arrived = threading.Semaphore(0)
-    start = time.monotonic()
 
     def tell(event: Event) -> None:
         events.put(event)
@@ -98,7 +97,8 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
 
     def work() -> None:
         try:
-            _worker(post, tell, log).run(task, threads or len(os.sched_getaffinity(0)))
+            worker, start = _worker(post, tell, log), time.monotonic()
+            worker.run(task, threads or len(os.sched_getaffinity(0)))
             events.put(TaskDone(time.monotonic() - start))
         except XbenchError as error:
             events.put(Fatal(str(error)))

@@ -16,7 +16,10 @@ from xbench.plan import Task
 from xbench.serving import last_words, post_here, serve
 from xbench_ray.cluster import joined, ray_module
 
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+"""How long Ray may be waited for at a time: meanwhile no signal is answered."""
+_PAUSE_SECONDS = 10.0
+"""From when on this process must have been stopped, or was very slow, and not its workers."""
 _A_LOST_MACHINE = 0.5
 """How much of a crash it is that a machine was lost with a job on it: seldom the job's fault."""
 
@@ -63,7 +66,7 @@ class RayExecutor:
             for stream in ready:
                 yield from self._heard(stream)
             now = time.monotonic()
-            paused, looked = now - looked > 2 * _LOOK_SECONDS, now
+            paused, looked = now - looked > _PAUSE_SECONDS, now
             for stream, flight in [each for each in self._streams.items() if each[1].deadline <= now]:
                 if paused:  # not it, this process was stopped; what it has told meanwhile is heard first
                     flight.deadline = now + self.options.budget
