@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from xbench import api, gpus
 from xbench.config import make_config
-from xbench.events import WorkOptions
+from xbench.events import Note, Ready, WorkOptions
 from xbench.executors.process import start
 from xbench.plan import make_plan
 from xbench.plugins import discover
@@ -21,6 +22,7 @@ def two_gpus(tmp_path, monkeypatch):
     for name in ("0000:17:00.0", "0000:65:00.0"):
         (tmp_path / "gpus" / name).mkdir(parents=True)
     monkeypatch.setattr(gpus, "_PROC", tmp_path / "gpus")
+    monkeypatch.setattr(gpus, "_DEV", tmp_path / "dev")
     monkeypatch.setattr(gpus, "torch_has_cuda", lambda: True)
 
 
@@ -42,6 +44,13 @@ def test_the_variable_is_read_as_cuda_reads_it(two_gpus, given, seen):
 
 def test_without_the_variable_the_driver_tells(two_gpus):
     assert gpus.visible_gpus({}) == ["0", "1"]
+
+
+def test_a_container_has_the_gpus_whose_devices_it_was_given(two_gpus, tmp_path):
+    (tmp_path / "dev").mkdir()
+    for name in ("nvidia1", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / "dev" / name).touch()
+    assert gpus.visible_gpus({}) == ["0"]
 
 
 def test_without_the_drivers_list_its_program_tells(tmp_path, monkeypatch):
@@ -153,3 +162,16 @@ def test_a_run_resolves_how_many_workers_it_takes(two_gpus, tmp_path, monkeypatc
         plan = make_plan(make_config(["suite=blobs", f"out={tmp_path}", *settings], registry))
         api.execute(plan, registry)
     assert taken == [2, 2, 5, 1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is of a machine without one")
+def test_a_gpu_that_torch_cannot_use_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv(gpus.VISIBLE, "5")
+    inbox = queue.Queue()
+    process = start(0, WorkOptions(tmp_path), inbox)
+    try:
+        _, told = inbox.get(timeout=60)
+    finally:
+        process.kill()
+    line = Note("worker 0: torch cannot use GPU 5; the CPU computes")
+    assert told == line if gpus.torch_has_cuda() else isinstance(told, Ready)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 _PROC = Path("/proc/driver/nvidia/gpus")
+_DEV = Path("/dev")
 
 
 def visible_gpus(environ: MutableMapping[str, str]) -> list[str]:
@@ -81,9 +82,13 @@ def _named(given: str) -> list[str]:
 
 def _installed() -> int:
     try:
-        return len(list(_PROC.iterdir()))
+        driven = len(list(_PROC.iterdir()))
     except OSError:  # no driver, or a system that keeps no such list
         pass
+    else:
+        # A container may see the driver's whole list, and have the devices of its own share only.
+        given = sum(path.name.removeprefix("nvidia").isdigit() for path in _DEV.glob("nvidia*"))
+        return min(driven, given) if given else driven
     try:
         told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):

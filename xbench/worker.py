@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from xbench import gpus, wire
 from xbench.errors import XbenchError
-from xbench.events import Fatal, Ready, TaskDone
+from xbench.events import Fatal, Note, Ready, TaskDone
 
 _FIRST_OWN_FD = 200
 _PR_SET_PDEATHSIG = 1
@@ -46,6 +46,8 @@ def main() -> None:
         from xbench.work import Worker
 
         worker = Worker(options, emit, number)
+        if worker.device.type == "cpu" and gpus.on_gpu(options.device, os.environ):
+            emit(Note(f"worker {number}: torch cannot use GPU {os.environ.get(gpus.VISIBLE, '')}; the CPU computes"))
         emit(Ready(device_name(worker.device)))
         while True:
             task, threads = tasks.get()
