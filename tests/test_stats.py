@@ -322,3 +322,27 @@ def test_at_none_and_at_all_a_group_counts_once(value):
     unknown[:30] = np.nan
     part = Bootstrap(names(50)).rate([unknown])
     assert (part.low, part.high) == stats.wilson(value, 20)
+
+
+def test_resamples_that_are_kept_are_those_that_are_drawn_again(monkeypatch):
+    columns = [np.random.default_rng(seed).random(300) for seed in (0, 1)]
+    columns[1][::7] = np.nan
+    found = []
+    for floats, small in ((2**22, 2**26), (0, 2**26), (0, 0)):
+        monkeypatch.setattr("xbench.stats._KEPT_FLOATS", floats)
+        monkeypatch.setattr("xbench.stats._KEPT_BYTES", small)
+        bootstrap = Bootstrap(list(map(str, range(300))), seeds=2)
+        for each in (columns, columns[:1] * 2):
+            found.append([bootstrap.estimate(each).draws for _ in range(2)])
+    assert all(np.array_equal(one, other) for pair in found for one, other in zip(pair, pair[1:], strict=False))
+    assert all(np.array_equal(found[place % 2][0], pair[0]) for place, pair in enumerate(found))
+
+
+def test_the_end_of_an_interval_is_placed_against_zero_as_a_percentile_is():
+    rng = np.random.default_rng(0)
+    for shift in np.linspace(1.5, 2.5, 400):
+        draws = rng.normal(size=2000) + shift
+        assert stats._is_above(draws) == (np.percentile(draws, 2.5) > 0)
+    for below in range(45, 55):
+        draws = np.concatenate([np.full(below, -1e-9), np.full(2000 - below, 1e-3)])
+        assert stats._is_above(draws) == (np.percentile(draws, 2.5) > 0), below

@@ -1,10 +1,12 @@
 """Intervals from one clustered bootstrap: groups (patients, specimens) are drawn, never single samples."""
 
 import hashlib
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +15,9 @@ Array = NDArray[np.float64]
 
 RESAMPLES = 2000
 LEVEL = 0.95
-_BLOCK = 16_000_000
+_BLOCK = 4_000_000
+_KEPT_FLOATS, _KEPT_BYTES = 2**22, 2**26
+"""Up to how many numbers the resamples are kept between columns, as they are used or small; beyond, they are drawn again."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +70,20 @@ class Bootstrap:
         drawn = rng.integers(0, seeds, size=(resamples, seeds))
         self._seed_weights = np.stack([(drawn == seed).sum(axis=1) for seed in range(seeds)], axis=1) / seeds
         self._rng_state = rng.bit_generator.state
+        self._kept: list[NDArray[Any]] = []
+        self._every_count: list[Array] = []
 
     def estimate(self, columns: Sequence[Array]) -> Estimate:
         """Return the mean of values [n] a seed, NaN left out: averaged within each seed, then over seeds."""
         sums = np.stack([self._per_group(np.nan_to_num(column)) for column in columns], axis=1)
-        counts = np.stack([self._per_group((~np.isnan(column)).astype(float)) for column in columns], axis=1)
+        known = [~np.isnan(column) for column in columns]
+        counts = np.stack([self._per_group(each.astype(float)) for each in known], axis=1)
         mean = _over_seeds(
             _ratio(sums.sum(axis=0), counts.sum(axis=0))[None], np.full((1, len(columns)), 1 / len(columns))
         )
-        draws = [_ratio(block @ sums, block @ counts) for block in self._blocks()]
+        drawn: Iterable[Array] = self._whole_counts(counts) if all(map(np.all, known)) else ()
+        pairs = itertools.zip_longest(self._blocks(), drawn)
+        draws = [_ratio(block @ sums, block @ counts if of is None else of) for block, of in pairs]
         return self._summary(float(mean[0]), _over_seeds(np.concatenate(draws), self._seed_weights), columns)
 
     def bca(self, columns: Sequence[Array]) -> tuple[float, float]:
@@ -144,8 +153,22 @@ class Bootstrap:
     def _per_group(self, values: Array) -> Array:
         return np.bincount(self._member, weights=values, minlength=self.n_groups).astype(np.float64)
 
+    def _whole_counts(self, counts: Array) -> list[Array]:
+        """Return ``block @ counts`` for every block where all values are defined, as they are in most columns."""
+        if not self._every_count or self._every_count[0].shape[1] != counts.shape[1]:
+            self._every_count = [block @ counts for block in self._blocks()]
+        return self._every_count
+
     def _blocks(self) -> Iterator[Array]:
         """Yield [r,G] weights: how often each group is in a resample; always the same resamples."""
+        numbers = self.resamples * self.n_groups
+        if not self._kept and numbers <= _KEPT_BYTES:
+            # Of many groups none is ever drawn 256 times: once is what they are drawn on average.
+            kept = float if numbers <= _KEPT_FLOATS else np.uint8
+            self._kept = [block.astype(kept, copy=False) for block in self._drawn()]
+        yield from (block.astype(float, copy=False) for block in self._kept) if self._kept else self._drawn()
+
+    def _drawn(self) -> Iterator[Array]:
         rng = np.random.default_rng()
         rng.bit_generator.state = self._rng_state
         size = max(1, _BLOCK // max(self.n_groups, len(self._member)))
@@ -228,15 +251,13 @@ def rank_groups(estimates: Sequence[Estimate], higher_is_better: bool) -> list[i
     Rows that the data cannot separate share a rank, and no row ranks behind one with a worse mean. The intervals are not
     corrected for the number of comparisons.
     """
-    tail = 100 * (1 - LEVEL) / 2
     sign = 1 if higher_is_better else -1
     ranks = []
-    for mine in estimates:
+    known = [[np.isnan(column).tobytes() for column in each.columns] for each in estimates]
+    for mine, of in zip(estimates, known, strict=True):
         better = 0
-        for other in estimates:
-            difference = sign * _paired(other, mine)
-            difference = difference[~np.isnan(difference)]
-            better += bool(len(difference)) and bool(np.percentile(difference, tail) > 0)
+        for other, there in zip(estimates, known, strict=True):
+            better += _is_above(sign * _paired(other, mine, of == there))
         ranks.append(1 + better)
     # A row with a narrow difference to the leaders may be beaten beyond doubt where a worse one with a wide difference is
     # not: from the worst mean upwards, the best rank so far holds.
@@ -246,11 +267,24 @@ def rank_groups(estimates: Sequence[Estimate], higher_is_better: bool) -> list[i
     return ranks
 
 
-def _paired(one: Estimate, other: Estimate) -> Array:
-    """Return [R]: resampled differences, on the samples that both have a value for."""
-    pairs = list(zip(one.columns, other.columns, strict=True))
-    if all(np.array_equal(np.isnan(mine), np.isnan(yours)) for mine, yours in pairs):
+def _is_above(draws: Array) -> bool:
+    """Return whether the lower end of the percentile interval is above zero."""
+    draws = draws[~np.isnan(draws)]
+    if not len(draws):
+        return False
+    # The end lies between two of the sorted draws; only where these are on two sides of zero must it be known.
+    tail, below = (1 - LEVEL) / 2, int(np.count_nonzero(draws <= 0))
+    place = tail * (len(draws) - 1)
+    if below < place - 1 or below > place + 2:
+        return below < place
+    return bool(np.percentile(draws, 100 * tail) > 0)
+
+
+def _paired(one: Estimate, other: Estimate, alike: bool) -> Array:
+    """Return [R]: resampled differences, on the samples that both have a value for; ``alike``: those of one are all."""
+    if alike:
         return one.draws - other.draws
+    pairs = zip(one.columns, other.columns, strict=True)
     return one.source.estimate([mine - yours for mine, yours in pairs]).draws
 
 

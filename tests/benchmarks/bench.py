@@ -7,6 +7,7 @@ from pathlib import Path
 
 import executors
 import explainers
+import growth
 import harness
 import metrics
 import torch
@@ -69,6 +70,8 @@ def _rows(arguments, device):
                 yield from module.rows(case, device, arguments.rounds)
     if "harness" in wanted:
         yield from harness.rows(device, *arguments.images)
+    if "growth" in wanted:
+        yield from growth.rows(device)
     if "executors" in wanted:
         yield from executors.rows(device, arguments.unit, arguments.rounds)
 
