@@ -8,14 +8,18 @@ from dataclasses import dataclass, field
 
 from xbench import gpus
 from xbench.attempts import CRASHES_ALLOWED, Attempts
+from xbench.cores import cores
 from xbench.events import Event, Fatal, Note, Ready, TaskDone, WorkOptions
 from xbench.executors.process import Inbox, WorkerProcess, start
 from xbench.fit_tasks import FitTask
 from xbench.plan import Task
 
 _LOOK_SECONDS = 5.0
+_ALONE_SECONDS = 10.0
 _OFTEN_SECONDS = 0.5
 _SHORTEST_SECONDS = 0.1
+_WORDS_SECONDS = 1.0
+"""How long the last words of a worker may take through its pipe."""
 _START_SECONDS = 60.0
 """What a worker may take to give its first signs of life, however little ``silence`` is: loading torch lets no Python run."""
 
@@ -32,6 +36,7 @@ class LocalExecutor:
     _processes: list[WorkerProcess] = field(default_factory=list)
     _inbox: Inbox = field(default_factory=queue.Queue)
     _false_starts: int = 0
+    _begun: float = float("inf")
 
     def __post_init__(self) -> None:
         self._attempts = Attempts(self.options)
@@ -90,7 +95,11 @@ class LocalExecutor:
         fitting = any(isinstance(process.task, FitTask) for process in self._processes)
         if fitting and not self._on_gpu:
             return False
-        return sum(process.busy for process in self._processes) < self.options.workers
+        busy = sum(process.busy for process in self._processes)
+        if self.options.own_choice and not self._on_gpu and 0 < busy == len(self._processes):
+            # Another process takes seconds of the cores to start: a run that is nearly done is done sooner without.
+            return busy < self.options.workers and time.monotonic() - self._begun > _ALONE_SECONDS
+        return busy < self.options.workers
 
     def _give(self, task: Task) -> None:
         process = next((process for process in self._processes if not process.busy), None)
@@ -98,11 +107,11 @@ class LocalExecutor:
             # The lowest free number: it decides the GPU and the log.
             number = min(set(range(self.options.workers)) - {process.number for process in self._processes})
             process = start(number, self.options, self._inbox)
+            self._begun = min(self._begun, time.monotonic())
             self._processes.append(process)
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-        share = self.options.threads or max(1, cores // self.options.workers)
+        share = self.options.threads or max(1, cores() // self.options.workers)
         process.task, process.busy = task, True
-        process.send((task, cores if isinstance(task, FitTask) else share))
+        process.send((task, cores() if isinstance(task, FitTask) else share))
 
     def _heard(self, process: WorkerProcess, event: Event) -> Iterator[Event]:
         self._attempts.heard(process, event)
@@ -121,7 +130,7 @@ class LocalExecutor:
             elif now - process.heard > (allowed := self._silence(process)):
                 how = f"killed after {allowed:g} s without a sign of life; silence=SECONDS waits longer"
                 yield from self._lost(process, how)
-            elif process.process.poll() is not None:
+            elif now - process.heard > _WORDS_SECONDS and process.process.poll() is not None:
                 yield from self._lost(process, process.end())
 
     def _silence(self, process: WorkerProcess) -> float:
