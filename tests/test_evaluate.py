@@ -11,6 +11,7 @@ from xbench.alone import alone
 from xbench.config import make_config
 from xbench.errors import XbenchError
 from xbench.fit_tasks import open_dataset
+from xbench.manifest import run_folder
 from xbench.plan import make_plan
 from xbench.plugins import discover
 from xbench.scoring import evenly, mean_colour
@@ -145,7 +146,7 @@ def test_the_folder_of_a_run_is_not_overwritten(tmp_path):
     given = (net(), noise(), noise(seed=1)[:, 0], "deletion")
     xbench.evaluate(*given, out=tmp_path)
     xbench.evaluate(*given, out=tmp_path)
-    manifest = json.loads((tmp_path / "run.json").read_text())
+    manifest = run_folder(tmp_path)[2]
     for kept, match in (
         (json.dumps(manifest | {"suite": "mnist"}), "holds a run of the suite 'mnist'; choose another"),
         (json.dumps(manifest | {"protocol": "quick"}), "holds a run of the suite 'evaluate'; choose another"),

@@ -25,8 +25,8 @@ def command(out, *settings):
 
 
 def records(out):
-    """Return every committed file that is compared: all but costs."""
-    found = (path for path in (Path(out) / "records").rglob("*") if path.is_file() and ".cost" not in path.name)
+    """Return every committed file that is compared: all but costs, and what killed writers left."""
+    found = (path for path in (Path(out) / "records").rglob("[!.]*") if path.is_file() and ".cost" not in path.name)
     return {str(path.relative_to(out)): path.read_bytes() for path in found}
 
 
