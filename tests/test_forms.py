@@ -59,7 +59,7 @@ def test_what_a_run_writes_fits(whole):
         record = store.read(key)
         assert definition_fault(record.definition) == ""
         assert samples_fault(store.samples(record.definition["samples"]), record.definition["n"]) == ""
-        assert arrays_fault(record.arrays, len(record.definition["classes"])) == ""
+        assert arrays_fault(record.arrays, len(record.definition["classes"]), record.definition["n"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,9 @@ def test_a_cell_says_where_its_samples_are_and_no_other_place():
         ("predicted", np.zeros(3)),
         ("curve/deletion", np.zeros(5)),
         ("gallery/row", np.array(["a"])),
+        ("gallery/row", np.array([9])),
+        ("gallery/attribution", np.zeros((2, 3))),
+        ("gallery/probability", np.zeros((2, 3))),
     ],
 )
 def test_arrays_of_other_kinds_than_are_written_are_told(name, values):

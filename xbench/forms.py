@@ -12,6 +12,16 @@ mapping of names, or of ``...`` for all others, to forms: a name that ends with 
 
 HASH = re.compile("[0-9a-f]{64}")
 _LARGEST = 1e300
+_PICTURES = {
+    "gallery/row": 1,
+    "gallery/probability": 2,
+    "gallery/attribution": 3,
+    "gallery/attribution_scale": 1,
+    "gallery/colour": 4,
+    "gallery/colour_scale": 1,
+    "gallery/counterfactual": 4,
+}
+"""How many dimensions the arrays for pictures have."""
 _MOST_SAMPLES = 10**8
 _MOST_CLASSES = 10**6
 
@@ -152,24 +162,35 @@ def samples_fault(table: object, n: int | None = None) -> str:
     return ""
 
 
-def arrays_fault(arrays: Mapping[str, NDArray[Any]], n_classes: int | None) -> str:
-    """Return what arrays of a record are not as they are written (`xbench.columns`), or an empty string."""
+def arrays_fault(arrays: Mapping[str, NDArray[Any]], n_classes: int | None, rows: int = 0) -> str:
+    """Return what arrays of a record are not as they are written (`xbench.columns`), or an empty string.
+
+    ``n_classes`` is None where it is not known; ``rows`` is the number of samples of the slice that holds the pictures.
+    """
     for name, values in arrays.items():
         group = name.partition("/")[0]
         if group == "curve":
             fine = values.dtype.kind == "f" and values.ndim == 2 and len(values) in (3, 4)
         elif group == "gallery":
-            fine = values.dtype.kind in "fiub"
+            fine = values.dtype.kind in "fiub" and values.ndim == _PICTURES.get(name, values.ndim)
         elif group in ("score", "chance", "deviation", "probability", "tied"):
             fine = values.dtype.kind == "f" and values.ndim in (1, 2)
         else:
             fine = values.dtype.kind in "iub" and values.ndim == 1
         if fine and n_classes is not None and group in ("predicted", "target", "translated"):
             fine = bool(((values >= -1) & (values < n_classes)).all())
+        if name == "gallery/row":
+            fine = fine and values.dtype.kind in "iu" and bool(((values >= 0) & (values < rows)).all())
+        if name == "gallery/probability":
+            fine = fine and n_classes in (None, values.shape[-1])
         if not fine:
             return f"{name} holds {values.dtype} of shape {list(values.shape)}, or what is no class"
-    rows = {len(values) for name, values in arrays.items() if name.startswith("gallery/")}
-    return "the pictures are not one for each sample shown" if len(rows) > 1 else ""
+    if {"gallery/row", "gallery/probability"} - arrays.keys() and arrays.keys() & _PICTURES.keys() - {
+        "gallery/attribution"
+    }:
+        return "there are pictures, and it is not said of which samples"
+    shown = {len(values) for name, values in arrays.items() if name.startswith("gallery/")}
+    return "the pictures are not one for each sample shown" if len(shown) > 1 else ""
 
 
 def is_path_part(name: str) -> bool:

@@ -297,7 +297,7 @@ class Store:
         rows = min(size, n - part * size)
         if found and (
             any(column.shape[:1] != (rows,) for name, column in found.arrays.items() if is_column(name))
-            or arrays_fault(found.arrays, len(definition.get("classes", ())) or None)
+            or arrays_fault(found.arrays, len(definition.get("classes", ())) or None, rows)
             or misfit(found.unmeasured, {...: str})
             or misfit(list(found.weights), [(str, None)])
         ):

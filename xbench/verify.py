@@ -292,8 +292,9 @@ def _passes(record: Record, rows: Sequence[int]) -> Iterator[range]:
 
 
 def _images_a_pass(record: Record, part: int) -> int:
-    told = record.cost.get("images_a_pass") or []
-    return (told[part] if part < len(told) else None) or slice_size(record.definition["n"])
+    told = record.cost.get("images_a_pass")
+    known = told[part] if isinstance(told, list) and part < len(told) else None
+    return known if type(known) is int and known > 0 else slice_size(record.definition["n"])
 
 
 def _compare(claim: Claim, rows: range, found: dict[str, np.ndarray], mismatches: list[str]) -> int:

@@ -80,7 +80,8 @@ def main() -> int:
     keep = given.keep.absolute()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    base = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    memory = Path("/dev/shm")  # where there is one: half of the time would go by waiting for a disk
+    base = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
     os.environ["XBENCH_CACHE"] = str(base / "cache")
     os.environ["MPLCONFIGDIR"] = str(base / "matplotlib")
     os.environ.pop("XBENCH_DATA", None)

@@ -51,7 +51,7 @@ def _look(path):
     if not isinstance(path, (str, bytes, os.PathLike)):
         return
     real = os.path.realpath(os.fsdecode(path))
-    if not real.startswith(_Watch.allowed) and not real.startswith(("/dev/null", "/proc/", "/dev/shm/")):
+    if not real.startswith(_Watch.allowed) and not real.startswith(("/dev/null", "/proc/")):
         _Watch.found.append(real)
 
 

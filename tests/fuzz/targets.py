@@ -502,14 +502,14 @@ def _verb(made, rng):
     return main(verb, *where, *(made if part == "@" else part for part in rest))
 
 
-@target(8)
+@target(6)
 def run_folder(folder, rng):
     """A run's folder with a file spoilt, whatever its hash says."""
     made = _copy("run", folder, rng, rng.choice(("*", "*.json", "run.json", "cell.json", "0*.json", "status.json")))
     return _verb(made, rng)
 
 
-@target(10)
+@target(8)
 def sealed_run(folder, rng):
     """A run's folder of which every hash is right and the content is not."""
     from xbench.keys import content_key, sealed
@@ -571,7 +571,7 @@ def sealed_run(folder, rng):
     return _verb(made, rng)
 
 
-@target(6)
+@target(5)
 def evidence(folder, rng):
     """Accepted records, sealed or not."""
     from xbench.keys import content_key
