@@ -36,6 +36,7 @@ LAYERS = [
         "map_writer",
     },
     {"tensors", "plugins", "suites", "memory", "gpus"},
+    {"cores"},
     {"names", "models", "components", "perturb", "imputation"},
     {"costs", "scene", "config", "checks", "fits", "devices"},
     {"fit_tasks", "metrics", "training", "columns"},

@@ -10,6 +10,7 @@ import torch
 
 from xbench import api, gpus
 from xbench.config import make_config
+from xbench.cores import workers_of
 from xbench.events import Note, Ready, WorkOptions
 from xbench.executors.process import start
 from xbench.plan import make_plan
@@ -98,12 +99,13 @@ def test_a_worker_binds_its_own_gpu(two_gpus, device, number, visible, bound, ca
     ],
 )
 def test_a_run_takes_a_worker_a_gpu(two_gpus, device, visible, workers):
-    assert gpus.workers_of(device, {} if visible is None else {gpus.VISIBLE: visible}) == workers
+    environ = {} if visible is None else {gpus.VISIBLE: visible}
+    assert workers_of(device, 1, environ) == workers
 
 
 def test_gpus_that_torch_was_not_built_for_count_for_nothing(two_gpus, monkeypatch):
     monkeypatch.setattr(gpus, "torch_has_cuda", lambda: False)
-    assert gpus.workers_of("auto", {}) == 1
+    assert workers_of("auto", 1, {}) == 1
     assert not gpus.on_gpu("auto", {})
     assert gpus.on_gpu("cuda", {})
 

@@ -12,7 +12,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import xbench
-from xbench import gpus
 from xbench.alone import alone
 from xbench.atomic import remove_own, write_atomic
 from xbench.bibliography import component_facts
@@ -20,13 +19,14 @@ from xbench.cache import damaged_fit, is_finished
 from xbench.cells import Cell
 from xbench.components import import_attr
 from xbench.config import RunConfig, make_config
+from xbench.cores import workers_of
 from xbench.errors import XbenchError
 from xbench.events import Event, Fatal, FitDone, JobDone, Note, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.keys import read_sealed, sealed
 from xbench.manifest import write_manifest
 from xbench.origin import origins, settings
-from xbench.plan import Executor, Plan, make_plan, units, write_plan
+from xbench.plan import Executor, Plan, count_units, make_plan, units, write_plan
 from xbench.plugins import Registry, discover
 from xbench.report.html import write_report
 from xbench.results import Outcome, Run
@@ -138,7 +138,7 @@ def _carry_out(
         batch=config.batch,
         threads=config.threads,
         budget=config.budget,
-        workers=config.workers or gpus.workers_of(config.device, os.environ),
+        workers=config.workers or workers_of(config.device, count_units(plan), os.environ),
         silence=config.silence,
         own_choice=config.workers is None,
     )

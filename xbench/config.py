@@ -91,7 +91,7 @@ KEYS = {
     "limit": ("N|none", "how many test samples to score"),
     "batch": ("N", "images in a forward pass; never changes a result"),
     "device": ("auto|cpu|cuda[:i]", "where to compute; auto takes CUDA when there is one"),
-    "workers": ("auto|N", "processes; auto: one a GPU, or one on the CPU"),
+    "workers": ("auto|N", "processes; auto: one a GPU, or on the CPU up to four that share the cores"),
     "threads": ("N", "CPU threads of a worker while it explains and scores; its share of the cores unless given"),
     "executor": (
         "local|inline|...",

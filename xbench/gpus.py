@@ -1,4 +1,4 @@
-"""Which GPUs there are, told without torch: how many workers they take, and which a worker binds before importing it."""
+"""Which GPUs there are, told without torch, and which of them a worker binds before importing it."""
 
 import importlib.util
 import re
@@ -20,13 +20,6 @@ def visible_gpus(environ: MutableMapping[str, str]) -> list[str]:
     if (given := environ.get(VISIBLE)) is not None:
         return _named(given)
     return [str(number) for number in range(_installed())]
-
-
-def workers_of(device: str, environ: MutableMapping[str, str]) -> int:
-    """Return how many workers a run takes by itself: one a GPU; one on the CPU, or on the one GPU that is named."""
-    if device == "cpu" or ":" in device or not torch_has_cuda():
-        return 1
-    return max(1, len(visible_gpus(environ)))
 
 
 def on_gpu(device: str, environ: MutableMapping[str, str]) -> bool:

@@ -132,6 +132,16 @@ def units(plan: Plan, store: Store, skip: Iterable[str] = (), draw: Random | Non
                 yield unit(plan, todo, part, slice(part * size, (part + 1) * size))
 
 
+def count_units(plan: Plan) -> int:
+    """Return how many units the whole plan has, whatever is committed."""
+    found = {
+        (cell.model.text, cell.model_fit, cell.seed, cell.selection.digest): cell.n_slices
+        for cell in plan.cells
+        if not cell.unsupported
+    }
+    return sum(found.values())
+
+
 def unit(plan: Plan, cells: Sequence[Cell], part: int, rows: slice) -> Unit:
     """Return the work on some samples of cells that share a model, its weights and the sample set."""
     config, first = plan.config, cells[0]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xbench.cache import cache_folder
+from xbench.cores import cores
 from xbench.errors import XbenchError
 from xbench.events import Event, Fatal, JobDone, JobStarted, Ready, TaskDone, WorkOptions
 from xbench.plan import Task
@@ -98,7 +99,7 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
     def work() -> None:
         try:
             worker, start = _worker(post, tell, log), time.monotonic()
-            worker.run(task, threads or len(os.sched_getaffinity(0)))
+            worker.run(task, threads or cores())
             events.put(TaskDone(time.monotonic() - start))
         except XbenchError as error:
             events.put(Fatal(str(error)))
