@@ -16,8 +16,9 @@ from xbench.plan import Task
 from xbench.serving import last_words, post_here, serve
 from xbench_ray.cluster import joined, ray_module
 
-_LOOK_SECONDS = 1.0
+_WAIT_SECONDS = 0.25
 """How long Ray may be waited for at a time: meanwhile no signal is answered."""
+_LOOK_SECONDS = 5.0
 _PAUSE_SECONDS = 10.0
 """From when on this process must have been stopped, or was very slow, and not its workers."""
 _A_LOST_MACHINE = 0.5
@@ -55,27 +56,32 @@ class RayExecutor:
     def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
         """Carry out tasks; yield events as they come."""
         self._attempts.begin(tasks)
-        looked = time.monotonic()
+        waited = looked = time.monotonic()
         while True:
             while len(self._streams) < self._room and (task := self._attempts.next()) is not None:
                 self._submit(task)
             if not self._streams:
                 return
             wait = min(flight.deadline for flight in self._streams.values()) - time.monotonic()
-            ready, _ = self._ray.wait(list(self._streams), timeout=max(0.0, min(wait, _LOOK_SECONDS)))
+            ready, _ = self._ray.wait(list(self._streams), timeout=max(0.0, min(wait, _WAIT_SECONDS)))
             for stream in ready:
-                yield from self._heard(stream)
+                for event in self._heard(stream):
+                    yield event
+                    if isinstance(event, Fatal):
+                        return self.close()
             now = time.monotonic()
-            paused, looked = now - looked > _PAUSE_SECONDS, now
+            paused, waited = now - waited > _PAUSE_SECONDS, now
             for stream, flight in [each for each in self._streams.items() if each[1].deadline <= now]:
                 if paused:  # not it, this process was stopped; what it has told meanwhile is heard first
                     flight.deadline = now + self.options.budget
                     continue
                 self._drop(stream)
                 yield from self._attempts.overdue(flight)
-            if not ready and not self._look():
-                self.close()
-                yield Fatal("no machine of the Ray cluster is left that could go on; run the same command again later")
+            if now - looked > _LOOK_SECONDS:
+                looked = now
+                if not self._look():
+                    yield Fatal("no machine is left in the Ray cluster to go on; run the same command again later")
+                    return self.close()
 
     def close(self) -> None:
         """Stop at once: all processes that work for this run end, and the cluster too if it was started here."""
@@ -99,8 +105,6 @@ class RayExecutor:
             yield from self._attempts.crashed(flight, how, detail, _A_LOST_MACHINE if lost else 1.0)
         else:
             self._attempts.heard(flight, event)
-            if isinstance(event, Fatal):
-                self.close()
             yield event
 
     def _submit(self, task: Task) -> None:
