@@ -4,10 +4,10 @@ import pytest
 
 from xbench import api
 from xbench.config import make_config
-from xbench.estimate import duration, estimate
+from xbench.estimate import duration, estimate, size
 from xbench.plan import make_plan
 from xbench.plugins import discover
-from xbench.store import Store, cache_folder
+from xbench.store import Store, cache_folder, is_column
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -62,3 +62,18 @@ def test_trainings_are_tried_apart_even_where_epochs_end_while_they_are_watched(
 )
 def test_durations_read_as_people_say_them(seconds, text):
     assert duration(seconds) == text
+
+
+def test_the_bytes_of_scores_are_those_that_a_run_then_stores(tmp_path):
+    settings = {"model": "fake/linear", "explainer": "controls/random,fake/weights"}
+    found = estimate(plan(tmp_path / "run", **settings), Store(tmp_path / "run"))
+    api.run("blobs", executor="inline", device="cpu", out=tmp_path / "run", **settings)
+    store = Store(tmp_path / "run")
+    held = [array for key in store for name, array in store.read(key).arrays.items() if is_column(name)]
+    assert found.stored == sum(array.nbytes for array in held)
+    assert f"{found.stored / 1000:.0f} kB of scores" in found.line()
+
+
+@pytest.mark.parametrize(("count", "said"), [(0, "0 kB"), (2.5e6, "2.5 MB"), (1.32e12, "1.32 TB")])
+def test_bytes_are_said_as_people_say_them(count, said):
+    assert size(count) == said

@@ -12,7 +12,8 @@ from xbench.events import Event, FitProgress, JobDone, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.metrics.cost import device_name
 from xbench.plan import Job, Plan, Unit, units
-from xbench.store import Store
+from xbench.slices import Damage, read_slice
+from xbench.store import Store, is_column
 from xbench.work import Worker
 
 _STEPS, _SECONDS = 40, 5.0
@@ -21,7 +22,7 @@ _SAMPLES, _CLASSIFIED = 8, 64
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of one worker on one device.
+    """Seconds of one worker on one device, and bytes of the scores.
 
     Attributes
     ----------
@@ -29,6 +30,8 @@ class Estimate:
         Seconds of all fits that are not cached, and of explaining and scoring what is not committed.
     fits, cells
         How many of each.
+    stored
+        Bytes that the scores of what is not committed will take; pictures, heads and weights are not in it.
     unknown
         What could not be tried, each with its reason.
     device
@@ -39,6 +42,7 @@ class Estimate:
     scoring: float
     fits: int
     cells: int
+    stored: float
     unknown: tuple[str, ...]
     device: str
 
@@ -47,7 +51,7 @@ class Estimate:
         text = (
             f"the full run would take about {duration(self.training + self.scoring)} on {self.device}: training "
             f"{duration(self.training)} ({self.fits} trainings), explaining and scoring {duration(self.scoring)} "
-            f"({self.cells} cells)"
+            f"({self.cells} cells, {size(self.stored)} of scores)"
         )
         return text + (f"; not in it: {'; '.join(self.unknown)}" if self.unknown else "")
 
@@ -84,13 +88,16 @@ def estimate(plan: Plan, store: Store) -> Estimate:
                     unknown[name] = f"training {name} ({type(error).__name__}: {' '.join(str(error).split())})"
                     seconds[name] = 0.0
             training += seconds[name]
-        scoring = 0.0
-        left = list(units(plan, store))
-        for unit in left:
-            scoring += sum(_scoring_seconds(unit, missing, options, seconds, unknown))
+        scoring = stored = 0.0
+        tries = _Tries(missing, options, unknown)
+        cells: set[str] = set()
+        for unit in units(plan, store):  # one by one: of a large run there are many, each with its samples
+            for job in unit.jobs:
+                spent, kept = tries.of(unit, job)
+                scoring, stored = scoring + spent * len(unit.ids), stored + kept * len(unit.ids)
+                cells.add(job.key)
         device = device_name(Worker(options, lambda event: None).device)
-    cells = len({job.key for unit in left for job in unit.jobs})
-    return Estimate(training, scoring, len(tasks), cells, tuple(unknown.values()), device)
+    return Estimate(training, scoring, len(tasks), len(cells), stored, tuple(unknown.values()), device)
 
 
 def _training_seconds(task: FitTask, options: WorkOptions, folder: Path) -> float:
@@ -117,28 +124,40 @@ def _training_seconds(task: FitTask, options: WorkOptions, folder: Path) -> floa
     return time.perf_counter() - start
 
 
-def _scoring_seconds(
-    unit: Unit, missing: set[str], options: WorkOptions, known: dict[str, float], unknown: dict[str, str]
-) -> list[float]:
-    """Return the seconds of each job of a unit; what was tried before on the same kind of model is not tried again."""
-    found = []
-    model = unit.model.trained
-    for job in unit.jobs:
-        name = f"{job.explainer.text if job.explainer else 'the classifier'} on {model.text}"
+class _Tries:
+    """What a sample of a job takes, in seconds and in bytes; what was tried on the same kind of model is not tried again."""
+
+    def __init__(self, missing: set[str], options: WorkOptions, unknown: dict[str, str]) -> None:
+        self.missing, self.options, self.unknown = missing, options, unknown
+        self._known: dict[str, tuple[float, float]] = {}
+        # By the identity of components, which the plan keeps alive.
+        self._names: dict[tuple[int, int], str] = {}
+
+    def of(self, unit: Unit, job: Job) -> tuple[float, float]:
+        """Return seconds and bytes a sample."""
+        place = id(unit.model), id(job.explainer)
+        if place not in self._names:
+            who = job.explainer.text if job.explainer else "the classifier"
+            self._names[place] = f"{who} on {unit.model.trained.text}"
+        name = self._names[place]
+        if name not in self._known:
+            self._known[name] = self._try(unit, job, name)
+        return self._known[name]
+
+    def _try(self, unit: Unit, job: Job, name: str) -> tuple[float, float]:
+        if job.explainer_fit in self.missing:
+            self.unknown[name] = f"{name} (it is trained first)"
+            return 0.0, 0.0
         count = min(len(unit.ids), _SAMPLES if job.explainer else _CLASSIFIED)
-        if name not in known:
-            if job.explainer_fit in missing:
-                unknown[name] = f"{name} (it is trained first)"
-                known[name] = 0.0
-            else:
-                part = replace(unit, ids=unit.ids[:count], labels=unit.labels[:count], jobs=(job,))
-                if unit.model_fit in missing:
-                    part = replace(part, model=model, model_fit=None)
-                if unit.oracle_fit in missing:
-                    part = replace(part, oracle_fit=None, jobs=(_without_oracle(job),))
-                known[name] = _tried(part, options, name, unknown) / count
-        found.append(known[name] * len(unit.ids))
-    return found
+        part = replace(unit, ids=unit.ids[:count], labels=unit.labels[:count], jobs=(job,))
+        if unit.model_fit in self.missing:
+            part = replace(part, model=unit.model.trained, model_fit=None)
+        if unit.oracle_fit in self.missing:
+            part = replace(part, oracle_fit=None, jobs=(_without_oracle(job),))
+        spent = _tried(part, self.options, name, self.unknown)
+        found = read_slice(Store(self.options.out).folder(job.key), job.key, unit.part, Damage())
+        kept = sum(each.nbytes for column, each in found.arrays.items() if is_column(column)) if found else 0
+        return spent / count, kept / count
 
 
 def _tried(part: Unit, options: WorkOptions, name: str, unknown: dict[str, str]) -> float:
@@ -171,3 +190,11 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(count: float) -> str:
+    """Return a number of bytes as people say it: ``12 MB``, ``1.3 TB``."""
+    for power, unit in ((12, "TB"), (9, "GB"), (6, "MB")):
+        if count >= 10**power:
+            return f"{count / 10**power:.3g} {unit}"
+    return f"{count / 1000:.0f} kB"
