@@ -17,7 +17,18 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 def begin(out, *settings, begun=None, seconds="0"):
     """Start a run of three slices of a slow cell, a quick one and the classifier's."""
-    command = [sys.executable, "-m", "xbench", "run", "-q", "suite=blobs", f"out={out}", "device=cpu", "limit=none"]
+    command = [
+        sys.executable,
+        "-m",
+        "xbench",
+        "run",
+        "-q",
+        "suite=blobs",
+        f"out={out}",
+        "device=cpu",
+        "limit=none",
+        "workers=1",
+    ]
     return subprocess.Popen(
         [*command, *settings],
         env={**os.environ, "FAKE_SECONDS": seconds, "FAKE_BEGUN": str(begun or "")},
