@@ -1,5 +1,8 @@
 """An estimate tries everything, keeps nothing, and is nothing where nothing is left to do."""
 
+import importlib
+import time
+
 import pytest
 
 from xbench import api
@@ -77,3 +80,17 @@ def test_the_bytes_of_scores_are_those_that_a_run_then_stores(tmp_path):
 @pytest.mark.parametrize(("count", "said"), [(0, "0 kB"), (2.5e6, "2.5 MB"), (1.32e12, "1.32 TB")])
 def test_bytes_are_said_as_people_say_them(count, said):
     assert size(count) == said
+
+
+def test_an_explainer_is_timed_while_it_explains(tmp_path, monkeypatch):
+    def slow(model):
+        def explain(batch):
+            time.sleep(0.1)
+            return batch.image[:, 0]
+
+        return explain
+
+    importlib.import_module("xbench_fake.explainers")
+    monkeypatch.setattr("xbench_fake.explainers.noise", slow)
+    mine = plan(tmp_path / "run", explainer="fake/noise", metric="localisation_precision", limit=80)
+    assert estimate(mine, Store(tmp_path / "run")).scoring > 0.9

@@ -170,6 +170,8 @@ def _tried(part: Unit, options: WorkOptions, name: str, unknown: dict[str, str])
 
     worker = Worker(options, hear)
     worker.run(part)
+    # Elsewhere: what is committed is not computed again.
+    worker.store = Store(options.out / "again")
     start = time.perf_counter()
     if not faults:
         worker.run(part)
