@@ -43,7 +43,7 @@ LAYERS = [
     {"cells", "plan", "scoring"},
     {"own_model", "stopping"},
     {"adapters"},
-    {"attempts", "shared", "serving", "work", "worker", "executors", "stats", "flips", "paired", "bibliography"},
+    {"attempts", "shared", "serving", "streams", "work", "worker", "executors", "stats", "flips", "paired", "bibliography"},
     {"leaderboard", "export", "curves", "evidence", "origin"},
     {"tables", "comparison", "trust", "friedman"},
     {"report"},

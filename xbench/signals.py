@@ -84,5 +84,23 @@ def terminating() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM where what is called meanwhile puts its own in place, which exits."""
+    if not _main_thread():
+        yield
+        return
+    kept = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as error:
+        if error.code == signal.SIGTERM:
+            signal.signal(signal.SIGTERM, kept)
+            signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+
+
 def _main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()

@@ -4,15 +4,14 @@ import contextlib
 import importlib
 import logging
 import os
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 from xbench.errors import XbenchError
 from xbench.serving import environment
+from xbench.signals import keeping_sigterm
 
 _ANSWER_SECONDS = 15.0
 # Of Ray's own store, through which no result goes.
@@ -54,7 +53,7 @@ def joined(ray: Any, address: str, cpus: int) -> Iterator[None]:
     others = me.children()
     try:
         try:
-            with _signals():
+            with keeping_sigterm():  # Ray answers it otherwise
                 ray.init(**where, **quiet, runtime_env={"env_vars": environment()})
         except Exception as error:
             what = f"ray.address={address}: cannot join" if address else "cannot start"
@@ -80,21 +79,3 @@ def _answers(address: str) -> bool:
         return done.returncode == 0 or "AuthenticationError" in done.stderr
     except subprocess.TimeoutExpired:
         return False
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Keep this process's own answer to SIGTERM: Ray puts one of its own in place."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    kept = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    except SystemExit as error:
-        if error.code == signal.SIGTERM:
-            signal.signal(signal.SIGTERM, kept)
-            signal.raise_signal(signal.SIGTERM)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, kept)

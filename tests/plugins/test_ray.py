@@ -101,7 +101,7 @@ def test_a_machine_lost_in_the_middle_costs_nothing_but_what_was_in_flight(tmp_p
     store, expected = Store(out), Store(tmp_path / "inline")
     assert {key: store.read(key).n_slices for key in store} == {key: expected.read(key).n_slices for key in expected}
     equal(means(run), means(inline))
-    assert {path.name for path in (out / "logs").iterdir()} == {"ray-0.log", "ray-1.log", "ray-2.log"}
+    assert {path.name for path in (out / "logs").iterdir()} == {"worker-0.log", "worker-1.log", "worker-2.log"}
 
 
 @needs_ray
