@@ -28,6 +28,8 @@ from xbench.store import Store, content_key
         (3, (str, None), "it is not a text"),
         (["a", 1], [str], "it is not a list of texts"),
         ([1, "a"], [int], "[1] is not a whole number"),
+        ("\ud800", str, "it is not a text"),
+        (["a", "\ud800"], [str], "it is not a list of texts"),
         ({"a": {"b": 1}}, {"a": {"b": str}}, "a.b is not a text"),
         ({}, {"a": str}, "a is missing"),
         ({}, {"a?": str}, ""),

@@ -11,6 +11,8 @@ Form = Any
 mapping of names, or of ``...`` for all others, to forms: a name that ends with ``?`` may be absent."""
 
 HASH = re.compile("[0-9a-f]{64}")
+PATHS = re.compile("(?s).*")
+"""A text that may name a path, and so hold what UTF-8 cannot write."""
 _LARGEST = 1e300
 _PICTURES = {
     "gallery/row": 1,
@@ -73,15 +75,15 @@ MANIFEST: Form = {
     "title?": str,
     "data?": str,
     "components?": [_FACTS],
-    "settings?": [str],
-    "command?": [str],
+    "settings?": [PATHS],
+    "command?": [PATHS],
     "notes?": [str],
     "versions?": {...: str},
     "origins?": {...: {}},
     "xbench?": str,
     "python?": str,
     "machine?": str,
-    "cache?": str,
+    "cache?": PATHS,
 }
 """What ``run.json`` says (`xbench.api`)."""
 
@@ -97,7 +99,7 @@ def misfit(value: object, form: Form, place: str = "") -> str:
         if not isinstance(value, list):
             return _told(place, "a list")
         if form[0] is str:  # of which there may be a million
-            return "" if all(isinstance(each, str) for each in value) else _told(place, "a list of texts")
+            return "" if all(map(_is_text, value)) else _told(place, "a list of texts")
         return next((fault for i, each in enumerate(value) if (fault := misfit(each, form[0], f"{place}[{i}]"))), "")
     if isinstance(form, Mapping):
         return _misfit_of_group(value, form, place)
@@ -108,8 +110,18 @@ def misfit(value: object, form: Form, place: str = "") -> str:
     if form is float:
         fine = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
         return "" if fine else _told(place, "a number")
-    fine = isinstance(value, form) and (form is bool or not isinstance(value, bool))
+    fine = _is_text(value) if form is str else isinstance(value, form) and (form is bool or not isinstance(value, bool))
     return "" if fine else _told(place, {str: "a text", int: "a whole number", bool: "true or false"}[form])
+
+
+def _is_text(value: object) -> bool:
+    """Return whether a value is a text that UTF-8 can write."""
+    if not isinstance(value, str):
+        return False
+    try:
+        return value.isascii() or bool(value.encode())
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
 
 
 def _misfit_of_group(value: object, form: Mapping[Any, Form], place: str) -> str:

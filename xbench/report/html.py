@@ -46,7 +46,7 @@ def write_report(folder: Path, *, costs: bool = True, measured: Sequence[Group] 
         The disk or the permissions forbid it.
     """
     path = folder / "report" / "index.html"
-    write_atomic(path, _report(folder, costs, measured).encode())
+    write_atomic(path, _report(folder, costs, measured).encode(errors="backslashreplace"))
     return path
 
 
