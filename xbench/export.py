@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xbench.atomic import replacing
-from xbench.errors import XbenchError
+from xbench.errors import CannotWrite, XbenchError
 from xbench.record import for_tables
 from xbench.stats import Array, cross_tuned
 from xbench.store import Json, Records
@@ -131,6 +131,8 @@ def write_scores(store: Records, keys: Iterable[str], path: Path) -> int:
     writers: dict[str, Callable[[Iterable[Block], Path], int]] = {".csv": _csv_file, ".parquet": _parquet_file}
     if path.suffix not in writers:
         raise XbenchError(f"{path}: scores are written as .csv or .parquet, by the file's suffix")
+    if not path.parent.is_dir():
+        raise CannotWrite(f"cannot write {path}: {path.parent} is no folder")
     with replacing(path) as temporary:
         return writers[path.suffix](blocks(store, keys), temporary)
 
