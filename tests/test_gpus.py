@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from xbench import api, gpus
+from xbench import api, cores, gpus
 from xbench.config import make_config
 from xbench.cores import workers_of
 from xbench.events import Note, Ready, WorkOptions
@@ -158,6 +158,7 @@ def test_a_run_resolves_how_many_workers_it_takes(two_gpus, tmp_path, monkeypatc
             pass
 
     monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    monkeypatch.setattr(cores, "cores", lambda: 1)
     monkeypatch.setattr(api, "import_attr", lambda name: Nobody)
     registry = discover()
     for settings in ([], ["workers=auto"], ["workers=5"], ["device=cpu"]):

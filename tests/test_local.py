@@ -218,7 +218,10 @@ def test_a_stopped_worker_ends_with_its_parent_and_so_does_what_it_started(tmp_p
     deadline = time.monotonic() + 20
     while alive(worker) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not alive(worker)
+    ended = not alive(worker)
+    if not ended:
+        os.kill(worker, signal.SIGKILL)
+    assert ended
 
 
 def threads(pid):
