@@ -15,13 +15,14 @@ import numpy as np
 from safetensors.numpy import save as to_bytes
 from timing import Row
 
+from xbench.api import missing_fits
 from xbench.components import Component
 from xbench.config import make_config
 from xbench.data import Index, Samples
 from xbench.keys import canonical, content_key, sealed, slice_size
 from xbench.manifest import run_folder
 from xbench.metrics import xbench_metrics
-from xbench.plan import make_plan, write_plan
+from xbench.plan import make_plan, units, write_plan
 from xbench.plugins import discover
 from xbench.specs import DatasetSpec, ExplainerSpec, ModelSpec
 from xbench.store import Store
@@ -142,10 +143,23 @@ def rows(device):
         seconds.append(time.process_time() - start)
     note = f"{len(plan.cells):,} cells, {(_peak() - before) / 2**20:.0f} MiB; the best of {ROUNDS}, of one core"
     yield Row("plan", case, min(seconds), 5.0, min(seconds), max(seconds), unit="s", note=note)
+    start, before = time.process_time(), _peak()
+    plan = make_plan(generated(EXPLAINERS, MODELS, 1, test=1_000_000))
+    spent = time.process_time() - start
+    note = f"{len(plan.cells):,} cells on {len(plan.test):,} samples, {(_peak() - before) / 2**20:.0f} MiB; of one core"
+    yield Row("plan, many samples", case, spent, None, spent, spent, unit="s", note=note)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "store"
         root.mkdir()
         store_of(root, generated(EXPLAINERS, MODELS, SEEDS // 2, metrics=3, test=64))
+        first = make_plan(replace(generated(EXPLAINERS, MODELS, 1), out=Path(folder) / "first"))
+        start, store = time.process_time(), Store(first.config.out)
+        write_plan(first, store)
+        missing_fits(first, store)
+        next(units(first, store))
+        spent = time.process_time() - start
+        note = f"{len(first.cells):,} cells: definitions written, trainings looked for; of one core"
+        yield Row("from the plan to the first unit", case, spent, None, spent, spent, unit="s", note=note)
         for name, call, bound in (("list a store", _listed, 5.0), ("xbench status", _status, None)):
             seconds = []
             for _ in range(ROUNDS):
