@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 CROSSCHECK := .venv-crosscheck
 
-.PHONY: install demo test lint bench leaderboard crosscheck clean
+.PHONY: install demo test lint bench faults fuzz leaderboard crosscheck clean
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PY) -m venv .venv
@@ -28,6 +28,14 @@ lint: $(STAMP)
 # Ratios against bare passes, in one run: a table and bench.json. An idle machine is needed; about half an hour on 2 cores.
 bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/bench.py
+
+# Kill, stop, fill and damage a run at random moments, and hold its table against an undisturbed one: the tests do 8 rounds.
+faults: $(STAMP)
+	$(BIN)/python tests/faults/campaign.py --rounds 50
+
+# Hostile files and arguments for every reader and every verb: the tests do 2,000.
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz/fuzz.py --inputs 20000
 
 # Run the quick protocol of every suite and accept its records. The code is installed from the last commit, not edited in place:
 # every record names it.
