@@ -57,7 +57,11 @@ def _slices(keys: Sequence[str], manifest: "Json", store: "Store") -> Iterator[i
     from xbench.store import slice_size
 
     told = manifest.get("slices")
-    if isinstance(told, list) and len(told) == len(keys) and all(type(each) is int and 0 < each < 10**5 for each in told):
+    if (
+        isinstance(told, list)
+        and len(told) == len(keys)
+        and all(type(each) is int and 0 < each < 10**5 for each in told)
+    ):
         yield from told
         return
     for key in keys:
