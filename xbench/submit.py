@@ -39,7 +39,7 @@ def problems(folder: Path, registry: Registry, doubt: str = "") -> list[str]:
             f"doubt {doubt!r} must begin with {' or '.join(f'{name!r}' for name in [f'{one}: ' for one in DOUBTS])}"
         )
     for key in keys:
-        record = store.read(key)
+        record = for_tables(store.read(key))
         cell = record.definition
         explainer = cell["explainer"]
         who = f"{explainer['text'] if explainer else 'classifier'} on {cell['model']['text']} (seed {cell['seed']})"
@@ -77,7 +77,7 @@ def _private(part: Json, reported: bool) -> bool:
     """Return whether a component rests on a file that only the submitter has; maps may, where the row says so."""
     if str(part["id"]).startswith("python:") or ("of" in part and _private(part["of"], reported)):
         return True
-    return "weights" in part or ("maps" in part["params"] and not reported)
+    return "weights" in part or ("maps" in part.get("params", ()) and not reported)
 
 
 def _origin_problems(origins: Any) -> list[str]:
@@ -138,7 +138,7 @@ def submit(folder: Path, to: Path, registry: Registry, verdict: Verdict, doubt: 
     store, target = Store(folder), to / "records" / suite
     files = {name: content for key in keys for name, content in pack(store, key, run, doubt).items()}
     old = Evidence(target)
-    claimed = {_place(store.read(key).definition) for key in keys}
+    claimed = {_place(for_tables(store.read(key)).definition) for key in keys}
     replaced = [path for key, path in old.paths.items() if _place(old.content(key)["definition"]) in claimed]
     for name, content in files.items():
         write_atomic(target / name, content)
