@@ -102,6 +102,16 @@ class Columns:
         if explanation.counterfactual is not None:
             self._add("gallery/counterfactual", (explanation.counterfactual[rows] * 255).round().to(torch.uint8))
 
+    def extend(self, later: "Columns") -> None:
+        """Add the columns of the samples that follow."""
+        for name, parts in later._parts.items():
+            self._parts.setdefault(name, []).extend(parts)
+        for name, rows in later._sums.items():
+            self._sums[name] = self._sums.get(name, 0) + rows
+        self._seen += later._seen
+        self._finite |= later._finite
+        self.unmeasured |= later.unmeasured
+
     def check(self) -> None:
         """Raise InvalidMap where there were several maps and none of them was finite."""
         if self._seen > 1 and not self._finite:

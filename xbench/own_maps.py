@@ -236,6 +236,7 @@ def _commit(
     explained = None if name is None else _reader(given, name)
     batch, device = stage.model.batch_size, stage.model.device
     columns, cost = halving(lambda size: score(stage, size, metrics, explained, rows), batch, device)
+    columns.check()
     store.commit(key, part, columns.arrays(), None, cost, unmeasured=columns.unmeasured)
 
 

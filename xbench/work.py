@@ -25,7 +25,7 @@ from xbench.fit_tasks import FitTask, open_dataset
 from xbench.fits import Fit, FitContext, Recipe, load_fit, obtain_fit
 from xbench.keys import canonical, read_sealed, sealed
 from xbench.memory import out_of_memory
-from xbench.metrics.cost import Meter
+from xbench.metrics.cost import Meter, added
 from xbench.models import Model
 from xbench.plan import Job, Unit
 from xbench.scene import Backdrop, Explain, Scene
@@ -38,6 +38,23 @@ from xbench.unread import Mended, as_unmeasured, readable, with_stand_ins
 from xbench.weights import only_tensors
 
 Emit = Callable[[Event], None]
+_BLOCK = 64
+"""Samples that are held at once, or as many as a pass takes if that is more."""
+
+
+@dataclasses.dataclass
+class _Tally:
+    """What a job has come to in the blocks of a slice that went by; ``unread``: why samples could not be read, by id."""
+
+    columns: Columns = dataclasses.field(default_factory=Columns)
+    cost: dict[str, Any] = dataclasses.field(default_factory=dict)
+    unread: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def add(self, columns: Columns, cost: dict[str, Any], unread: dict[str, str]) -> None:
+        """Add a block."""
+        self.columns.extend(columns)
+        self.cost = added(self.cost, cost)
+        self.unread |= unread
 
 
 class Worker:
@@ -118,26 +135,45 @@ class Worker:
         return dict(recipe_of(task.component)(context)), context.notes
 
     def _unit(self, unit: Unit) -> None:
+        """Carry out a unit block by block, so that memory does not grow with a slice, and commit its jobs with the last."""
+        going = {job.key: _Tally() for job in unit.jobs}
+        size = self._pass(unit.shape)
+        step = -(-_BLOCK // size) * size
+        for start in range(0, len(unit.ids), step):
+            rows = slice(start, start + step)
+            jobs = tuple(job for job in unit.jobs if job.key in going)
+            if not jobs:
+                return
+            block = dataclasses.replace(unit, ids=unit.ids[rows], labels=unit.labels[rows], jobs=jobs)
+            self._block(block, unit, start, going)
+
+    def _block(self, block: Unit, unit: Unit, start: int, going: "dict[str, _Tally]") -> None:
+        """Carry out the jobs that go on for some samples of a unit, from place ``start``; those that fail go no further."""
         stage: Stage | None
         try:
-            stage = self._stage(unit)
+            stage = self._stage(block)
         except CannotWrite:
             raise
         except Exception as error:
-            for job in unit.jobs:
+            for job in block.jobs:
                 reason = f"before any explainer ran: {one_line(error)}"
                 self._give_up(job.key, unit, "oom" if out_of_memory(error) else "error", reason, _trace())
+            going.clear()
             return
-        for job in unit.jobs:
+        last = start + len(block.ids) == len(unit.ids)
+        for job in block.jobs:
             if self.store.committed(job.key, unit.part, unit.samples_digest):  # meanwhile, by another run
                 self.emit(JobDone(job.key, unit.part, len(unit.ids), found=True))
+                del going[job.key]
                 continue
             self.emit(JobStarted(job.key, unit.part))
-            status, reason, detail, spent = "ok", "", "", 0.0
+            status, reason, detail, tally = "ok", "", "", going[job.key]
             try:
                 if stage is None:
-                    stage = self._stage(unit)
-                spent = self._job(job, unit, stage)
+                    stage = self._stage(block)
+                self._job(job, block, stage, tally, first=start == 0)
+                if last:
+                    self._commit(job, unit, stage, tally)
             except Unsupported as error:
                 status, reason = "unsupported", one_line(error, name=False)
             except InvalidMap as error:
@@ -152,14 +188,16 @@ class Worker:
                     status, reason = "oom", f"out of memory with one image a pass on {self.device}"
                 with contextlib.suppress(OSError, ValueError):  # a full disk, or a plugin that closed it
                     print(detail, file=sys.stderr)  # the worker's log
-            if status == "ok":
-                self.emit(JobDone(job.key, unit.part, len(unit.ids), network_seconds=spent))
-                continue
-            self._give_up(job.key, unit, status, reason, detail)
-            # Whatever it left behind goes before the next one starts.
-            self._explainers.clear()
-            self._models.clear()
-            stage = None
+            if status != "ok":
+                del going[job.key]
+                self._give_up(job.key, unit, status, reason, detail)
+                # Whatever it left behind goes before the next one starts.
+                self._explainers.clear()
+                self._models.clear()
+                stage = None
+            elif last:
+                seconds = float(tally.cost["network_seconds"])
+                self.emit(JobDone(job.key, unit.part, len(unit.ids), network_seconds=seconds))
 
     def measure(self, unit: Unit) -> Arrays:
         """Return the columns of a unit's one job, made in one pass, without committing them; raises whatever breaks."""
@@ -190,14 +228,14 @@ class Worker:
         mean, untouched = self._mean(dataset, unit), fingerprint(model.module)
         return Stage(model, weights, batch, logits, mean, untouched, unit.classes, *oracle, unread=found.unread)
 
-    def _job(self, job: Job, unit: Unit, stage: Stage) -> float:
-        """Carry out and commit a job; return the seconds spent inside network passes."""
+    def _job(self, job: Job, block: Unit, stage: Stage, tally: "_Tally", *, first: bool) -> None:
+        """Explain and score a block of samples; ``first``: the first of its slice, which keeps pictures."""
         rows: Sequence[int] = ()
-        if unit.part == 0 and job.explainer:
-            shown = [place for place in range(len(unit.ids)) if place not in stage.unread]
+        if block.part == 0 and first and job.explainer:
+            shown = [place for place in range(len(block.ids)) if place not in stage.unread]
             labels, guesses = (side[shown].tolist() for side in (stage.batch.label, stage.logits.argmax(dim=1)))
             rows = [shown[place] for place in gallery_rows(labels, guesses)]
-            pictures, known = gallery_key(unit.samples_digest, rows), len(self.store.damaged)
+            pictures, known = gallery_key(block.samples_digest, rows), len(self.store.damaged)
             if not self.store.has_gallery(pictures):
                 self.store.write_gallery(pictures, gallery_images(stage.batch, rows))
             for path in self.store.damaged[known:]:
@@ -207,17 +245,18 @@ class Worker:
             stage.backdrops.clear()
             self.emit(Note(f"out of memory; going on with {size} images a pass"))
 
-        columns, cost = halving(
-            lambda size: self._score(job, stage, size, rows), self._pass(unit.shape), self.device, smaller
-        )
+        found = halving(lambda size: self._score(job, stage, size, rows), self._pass(block.shape), self.device, smaller)
+        tally.add(*found, {block.ids[place]: why for place, why in stage.unread.items()})
+
+    def _commit(self, job: Job, unit: Unit, stage: Stage, tally: "_Tally") -> None:
+        tally.columns.check()
         trained = self._trained.get(job.explainer_fit or "")
         explained_by = trained.sha256 if trained else None
-        arrays = columns.arrays()
         asks = any("oracle" in getattr(metric.spec, "uses", ()) for metric in job.metrics)
         oracle = stage.oracle_weights if asks else None
-        untold = columns.unmeasured | as_unmeasured({unit.ids[place]: why for place, why in stage.unread.items()})
-        self.store.commit(job.key, unit.part, arrays, stage.weights, cost, explained_by, untold, oracle)
-        return float(cost["network_seconds"])
+        untold = tally.columns.unmeasured | as_unmeasured(tally.unread)
+        arrays = tally.columns.arrays()
+        self.store.commit(job.key, unit.part, arrays, stage.weights, tally.cost, explained_by, untold, oracle)
 
     def _score(self, job: Job, stage: Stage, size: int, rows: Sequence[int]) -> tuple[Columns, dict[str, Any]]:
         explained = functools.partial(self._explained, job) if job.explainer else None

@@ -4,7 +4,7 @@ import contextlib
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,18 @@ class Meter:
             "device": device_name(self.model.device),
             "torch": torch.__version__,
         }
+
+
+def added(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two parts of a slice cost together: sums, the largest peak, the fewest images a pass."""
+    chosen: dict[str, Callable[..., Any]] = {"peak_bytes": max, "images_a_pass": min}
+
+    def together(name: str, value: Any) -> Any:
+        if name not in one or isinstance(value, str):
+            return value
+        return chosen[name](one[name], value) if name in chosen else one[name] + value
+
+    return {name: together(name, value) for name, value in other.items()}
 
 
 def device_name(device: torch.device) -> str:
