@@ -183,6 +183,8 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
         hint = did_you_mean(options.executor, registry.executors) or f"; one of {', '.join(registry.executors)}"
         mistakes.append(f"executor {options.executor!r} is not installed{hint} (xbench list executors)")
     executor_params = _executor_params(options, registry, mistakes)
+    if data is None and not mistakes:
+        mistakes.append("no data set is given; for example data=mnist/digits (xbench list datasets)")
     if mistakes:
         raise XbenchError(*dict.fromkeys(mistakes))
     assert options.suite is not None
@@ -386,6 +388,8 @@ def _data(
             params = {}
         text = options.data
     if text is None:
+        if settings.get("data"):
+            mistakes.append("the suite's data has no id; for example data: {id: mnist/digits}")
         return None, None
     extra = {**params, **options.data_params}
     root = extra.pop("root", None)

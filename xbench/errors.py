@@ -4,15 +4,16 @@ import difflib
 import itertools
 from collections.abc import Iterable
 
-_LONGEST, _MOST = 200, 10_000
+_LONGEST, _MOST, _LONGEST_LINE = 200, 10_000, 4_000
 
 
 class XbenchError(Exception):
     """Something the user can put right: printed line by line without a traceback, exit code 2."""
 
     def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        # What somebody else wrote may be a page without a break.
+        self.lines = tuple(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..." for line in lines)
+        super().__init__("\n".join(self.lines))
 
 
 class CannotWrite(XbenchError):

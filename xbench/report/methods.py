@@ -151,10 +151,10 @@ def _explainers(cells: Sequence[Json], references: References) -> Prose:
 
 
 def _metrics(cells: Sequence[Json], references: References) -> Prose:
-    found = {content_key([each["id"], each["params"]]): each for cell in cells for each in cell["metrics"]}
+    found = {content_key([each["id"], each.get("params")]): each for cell in cells for each in cell["metrics"]}
     named: list[Prose] = []
     for each in found.values():
-        settings = _params(each) if each["params"] else []
+        settings = _params(each) if each.get("params") else []
         version: Prose = [f" (version {each['version']}", *(["; ", *settings] if settings else []), ")"]
         named.append([Name(each["id"]), Cite(_keys("metric", each, references)), *version])
     return ["We measured ", *series(named), ". "] if named else []
