@@ -184,7 +184,7 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
         mistakes.append(f"executor {options.executor!r} is not installed{hint} (xbench list executors)")
     executor_params = _executor_params(options, registry, mistakes)
     if data is None and not mistakes:
-        mistakes.append("no data set is given; for example data=mnist/digits (xbench list datasets)")
+        mistakes.append("no data set is given; data=package/name names one (xbench list datasets)")
     if mistakes:
         raise XbenchError(*dict.fromkeys(mistakes))
     assert options.suite is not None
@@ -389,7 +389,7 @@ def _data(
         text = options.data
     if text is None:
         if settings.get("data"):
-            mistakes.append("the suite's data has no id; for example data: {id: mnist/digits}")
+            mistakes.append("the suite's data has no id; for example data: {id: package/name}")
         return None, None
     extra = {**params, **options.data_params}
     root = extra.pop("root", None)
