@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # the command line reads settings without NumPy
+    from numpy.typing import NDArray
 
 Form = Any
 """A type; a pattern of a text; None; a tuple of forms, of which one will do; a list of one form, for each of a list's values; a
@@ -174,7 +175,7 @@ def samples_fault(table: object, n: int | None = None) -> str:
     return ""
 
 
-def arrays_fault(arrays: Mapping[str, NDArray[Any]], n_classes: int | None, rows: int = 0) -> str:
+def arrays_fault(arrays: "Mapping[str, NDArray[Any]]", n_classes: int | None, rows: int = 0) -> str:
     """Return what arrays of a record are not as they are written (`xbench.columns`), or an empty string.
 
     ``n_classes`` is None where it is not known; ``rows`` is the number of samples of the slice that holds the pictures.
