@@ -30,12 +30,13 @@ bench: $(STAMP)
 	$(BIN)/python tests/benchmarks/bench.py
 
 # Kill, stop, fill and damage a run at random moments, and hold its table against an undisturbed one: the tests do 8 rounds.
+# Nobody may edit the checkout meanwhile; SEED=N draws the same faults again.
 faults: $(STAMP)
-	$(BIN)/python tests/faults/campaign.py --rounds 50
+	$(BIN)/python tests/faults/campaign.py --rounds 50 $(if $(SEED),--seed $(SEED))
 
-# Hostile files and arguments for every reader and every verb: the tests do 2,000.
+# Hostile files and arguments for every reader and every verb: the tests do 2,000. What fails is kept in fuzz-failures/.
 fuzz: $(STAMP)
-	$(BIN)/python tests/fuzz/fuzz.py --inputs 20000
+	$(BIN)/python tests/fuzz/fuzz.py --inputs 20000 $(if $(SEED),--seed $(SEED))
 
 # Run the quick protocol of every suite and accept its records. The code is installed from the last commit, not edited in place:
 # every record names it.
@@ -58,4 +59,4 @@ crosscheck: $(CROSSCHECK)/.installed
 	$(CROSSCHECK)/bin/python -m pytest -q tests/crosscheck
 
 clean:
-	rm -rf .venv $(CROSSCHECK) .leaderboard runs bench.json
+	rm -rf .venv $(CROSSCHECK) .leaderboard runs bench.json fuzz-failures

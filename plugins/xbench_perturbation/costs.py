@@ -22,7 +22,7 @@ def kernel_shap(shape: Shape, classes: int, *, n: int, **_: Any) -> dict[str, in
 
 def occlusion(shape: Shape, classes: int, *, window: int, stride: int, **_: Any) -> dict[str, int]:
     """A pass for each place of the window, and one of the image."""
-    _, height, width = shape
+    height, width = shape[1:]
     size = window or max(1, round(min(height, width) / 7))
     step = stride or max(1, size // 2)
     down, across = (-(-max(0, side - size) // step) + 1 for side in (height, width))
