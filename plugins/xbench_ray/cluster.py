@@ -14,6 +14,7 @@ from xbench.serving import environment
 from xbench.signals import keeping_sigterm
 
 _ANSWER_SECONDS = 15.0
+_MODE = "RAY_AUTH_MODE"
 # Of Ray's own store, through which no result goes.
 _STORE_BYTES = 80 * 2**20
 
@@ -40,7 +41,10 @@ def joined(ray: Any, address: str, cpus: int) -> Iterator[None]:
 
     At the end, or if it is interrupted, no process that was started is left. Raises XbenchError where nobody answers.
     """
-    if address and not _answers(address):
+    # Ray decides by how the address is written whether it shows the token of this machine; a cluster that does not ask for
+    # one would then never be heard, for its workers could not show theirs.
+    mode = _asks(address) if address else ""
+    if address and not mode:
         raise XbenchError(
             f"ray.address={address}: no Ray cluster answers there within {_ANSWER_SECONDS:g} s; `ray start --head` starts "
             "one, and without ray.address= the run starts its own"
@@ -50,8 +54,11 @@ def joined(ray: Any, address: str, cpus: int) -> Iterator[None]:
     quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     # Ray brings its own. When its chief process is killed, as on a busy machine it is, others of it live on for minutes.
     me = importlib.import_module("psutil").Process()
-    others = me.children()
+    others, before = me.children(), os.environ.get(_MODE)
     try:
+        if address:
+            os.environ[_MODE] = mode
+            ray._raylet.Config.initialize("")  # it was read when Ray was imported
         try:
             with keeping_sigterm():  # Ray answers it otherwise
                 ray.init(**where, **quiet, runtime_env={"env_vars": environment()})
@@ -67,15 +74,20 @@ def joined(ray: Any, address: str, cpus: int) -> Iterator[None]:
         for one in family:
             with contextlib.suppress(Exception):
                 one.kill()
+        os.environ.pop(_MODE, None)
+        os.environ.update({_MODE: before} if before else {})
 
 
-def _answers(address: str) -> bool:
-    """Say whether there is a cluster; Ray itself would ask for a minute or two and print how that goes."""
+def _asks(address: str) -> str:
+    """Return whether a cluster asks for a ``token``, or that is ``disabled``; empty where there is none.
+
+    Ray itself would ask for a minute or two, and print how that goes.
+    """
     where = [] if address == "auto" else ["--address", address]
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *where]
+    bare = {**os.environ, _MODE: "disabled"}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS)
-        # This command, other than ray.init, does not look for the token that is asked for.
-        return done.returncode == 0 or "AuthenticationError" in done.stderr
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, env=bare)
     except subprocess.TimeoutExpired:
-        return False
+        return ""
+    return "disabled" if done.returncode == 0 else "token" if "AuthenticationError" in done.stderr else ""
