@@ -4,15 +4,14 @@ import difflib
 import itertools
 from collections.abc import Iterable
 
-_LONGEST, _MOST, _LONGEST_LINE = 200, 10_000, 4_000
+_LONGEST, _MOST, _LONGEST_LINE, _END = 200, 10_000, 4_000, 500
 
 
 class XbenchError(Exception):
     """Something the user can put right: printed line by line without a traceback, exit code 2."""
 
     def __init__(self, *lines: str) -> None:
-        # What somebody else wrote may be a page without a break.
-        self.lines = tuple(line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}..." for line in lines)
+        self.lines = tuple(map(_bounded, lines))
         super().__init__("\n".join(self.lines))
 
 
@@ -22,6 +21,11 @@ class CannotWrite(XbenchError):
 
 class Unsupported(Exception):
     """Raised by a component for what it cannot do by nature; the cell gets status `unsupported` and this reason."""
+
+
+def _bounded(line: str) -> str:
+    """Return a line without its middle where somebody else wrote a page into it: the reason stands at the end."""
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - _END]} [...] {line[-_END:]}"
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
