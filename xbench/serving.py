@@ -19,11 +19,13 @@ from xbench.errors import XbenchError
 from xbench.events import Event, Fatal, JobDone, JobStarted, Ready, TaskDone, WorkOptions
 from xbench.plan import Task
 from xbench.shared import cache_mark, unshared
+from xbench.wire import Alive
 
 if TYPE_CHECKING:
     from xbench.work import Worker
 
 _TAIL_BYTES = 2000
+_BEAT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def environment() -> dict[str, str]:
     return {**own, "XBENCH_CACHE": str(cache_folder().absolute()), "PYTHONPATH": path}
 
 
-def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Event]:
+def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Event | Alive]:
     """Carry out a task; the worker goes on from one job to the next when the caller comes back for more.
 
     A job that ends its process has so been told of before, if the caller comes back only when an event has arrived.
@@ -80,8 +82,9 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
 
     Yields
     ------
-    Event
+    Event or Alive
         What the worker tells, `Ready` before the first task and `TaskDone` last; `Fatal` where no task could be done here.
+        `Alive` at once, and whenever there has been nothing else for some seconds.
 
     Raises
     ------
@@ -109,8 +112,9 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
         finally:
             events.put(None)
 
+    yield Alive()
     done = _hand.submit(work)
-    while (event := events.get()) is not None:
+    while (event := _next(events, min(_BEAT_SECONDS, post.options.silence / 5))) is not None:
         yield event
         if isinstance(event, (JobStarted, JobDone)):
             arrived.release()
@@ -123,6 +127,13 @@ def last_words(log: Path) -> str:
         return log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
     except OSError:
         return ""
+
+
+def _next(events: "queue.Queue[Event | None]", seconds: float) -> Event | Alive | None:
+    try:
+        return events.get(timeout=seconds)
+    except queue.Empty:
+        return Alive()
 
 
 def _worker(post: Post, tell: Callable[[Event], None], log: Path) -> "Worker":

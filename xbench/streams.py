@@ -10,12 +10,15 @@ from xbench.attempts import Attempts, Flight
 from xbench.events import Event, Fatal, WorkOptions
 from xbench.plan import Task
 from xbench.serving import last_words
+from xbench.wire import Alive
 
 _WAIT_SECONDS = 0.25
 """How long an engine may be waited for at a time: meanwhile it may be that no signal is answered."""
 _LOOK_SECONDS = 5.0
 _PAUSE_SECONDS = 10.0
 """From when on this process must have been stopped, or was very slow, and not its workers."""
+_START_SECONDS = 60.0
+"""What a process may take to say more than that it runs, however little ``silence`` is: loading torch lets no Python run."""
 _A_LOST_MACHINE = 0.5
 """How much of a crash it is that a machine was lost with a job on it: seldom the job's fault."""
 
@@ -40,7 +43,7 @@ class Engine(Protocol):
     def wait(self, streams: Sequence[Any], seconds: float) -> Sequence[Any]:
         """Return those that have something to tell, after so many seconds at most."""
 
-    def hear(self, stream: Any) -> Event | None:
+    def hear(self, stream: Any) -> Event | Alive | None:
         """Return the next event of one that has something to tell, None at its end. Raises Lost."""
 
     def cancel(self, stream: Any) -> None:
@@ -50,6 +53,8 @@ class Engine(Protocol):
 @dataclass(kw_only=True)
 class _Stream(Flight):
     log: Path
+    heard: float = float("inf")  # when last; as long as it has to wait for a machine, it cannot be late
+    silence: float
 
 
 @dataclass
@@ -70,6 +75,7 @@ class Streams:
     _flights: dict[Any, _Stream] = field(default_factory=dict)
     _room: int = 1
     _looked: float = 0.0
+    _heard_any: float = 0.0
 
     def __post_init__(self) -> None:
         self._attempts = Attempts(self.options)
@@ -77,7 +83,18 @@ class Streams:
     def run(self, tasks: Iterable[Task]) -> Iterator[Event]:
         """Carry out tasks; yield events as they come."""
         self._attempts.begin(tasks)
-        waited = time.monotonic()
+        for event in self._events():
+            yield event
+            if isinstance(event, Fatal):
+                return
+
+    def close(self) -> None:
+        """Stop at once."""
+        for stream in list(self._flights):
+            self._drop(stream)
+
+    def _events(self) -> Iterator[Event]:
+        waited = self._heard_any = time.monotonic()
         while True:
             while len(self._flights) < self._room and (task := self._attempts.next()) is not None:
                 if not self._looked:  # an engine starts with the first task
@@ -87,28 +104,39 @@ class Streams:
                 return
             wait = min(flight.deadline for flight in self._flights.values()) - time.monotonic()
             for stream in self.engine.wait(list(self._flights), max(0.0, min(wait, _WAIT_SECONDS))):
-                for event in self._heard(stream):
-                    yield event
-                    if isinstance(event, Fatal):
-                        return
+                yield from self._heard(stream)
             now = time.monotonic()
-            paused, waited = now - waited > _PAUSE_SECONDS, now
-            for stream, flight in [each for each in self._flights.items() if each[1].deadline <= now]:
-                if paused:  # not it, this process was stopped; what it has told meanwhile is heard first
-                    flight.deadline = now + self.options.budget
-                    continue
-                self._drop(stream)
-                yield from self._attempts.overdue(flight)
+            gap, waited = now - waited, now
+            if gap > _PAUSE_SECONDS:  # not they, this process was stopped; what they have told meanwhile is heard first
+                self._heard_any += gap
+                for flight in self._flights.values():
+                    flight.deadline, flight.heard = flight.deadline + gap, flight.heard + gap
+            else:
+                yield from self._late(now)
             if now - self._looked > _LOOK_SECONDS:
                 self._look()
             if not self._room:
                 yield Fatal("no machine is left that could go on; run the same command again later")
-                return
 
-    def close(self) -> None:
-        """Stop at once."""
-        for stream in list(self._flights):
-            self._drop(stream)
+    def _late(self, now: float) -> Iterator[Event]:
+        """End what has overrun its budget or tells nothing any more, and the run where nobody tells anything."""
+        for stream, flight in list(self._flights.items()):
+            if flight.deadline <= now:
+                self._drop(stream)
+                yield from self._attempts.overdue(flight)
+            elif now - flight.heard > flight.silence:
+                self._drop(stream)
+                self._heard_any = now
+                how = f"killed after {flight.silence:g} s without a sign of life; silence=SECONDS waits longer"
+                yield from self._attempts.crashed(flight, how, last_words(flight.log))
+        if self._flights and now - self._heard_any > (silence := self._silence()):
+            yield Fatal(
+                f"no worker has given a sign of life for {silence:g} s: the machines are busy with other work, or what they "
+                "tell does not reach this process; silence=SECONDS waits longer"
+            )
+
+    def _silence(self) -> float:
+        return max(self.options.silence, _START_SECONDS)
 
     def _look(self) -> None:
         """See how much room there is: machines come and go."""
@@ -120,7 +148,7 @@ class Streams:
         logs = (self.options.out / "logs" / f"worker-{n}.log" for n in range(len(busy) + 1))
         log = next(log for log in logs if log not in busy)
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._flights[self.engine.submit(task, log)] = _Stream(task=task, log=log)
+        self._flights[self.engine.submit(task, log)] = _Stream(task=task, log=log, silence=self._silence())
 
     def _drop(self, stream: Hashable) -> None:
         del self._flights[stream]
@@ -136,9 +164,11 @@ class Streams:
             detail = f"{lost.detail}\n{last_words(flight.log)}"
             yield from self._attempts.crashed(flight, how, detail, _A_LOST_MACHINE if lost.machine else 1.0)
             return
+        flight.heard = self._heard_any = time.monotonic()
         if event is None:
             del self._flights[stream]
             self._attempts.give_back(flight)
-            return
-        self._attempts.heard(flight, event)
-        yield event
+        elif not isinstance(event, Alive):
+            flight.silence = self.options.silence
+            self._attempts.heard(flight, event)
+            yield event

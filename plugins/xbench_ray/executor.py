@@ -13,6 +13,7 @@ from xbench.fit_tasks import FitTask
 from xbench.plan import Task
 from xbench.serving import post_here, serve
 from xbench.streams import Lost, Streams
+from xbench.wire import Alive
 from xbench_ray.cluster import joined, ray_module
 
 
@@ -72,11 +73,11 @@ class RayExecutor:
         ready: Sequence[Any] = self._ray.wait(list(streams), timeout=seconds)[0]
         return ready
 
-    def hear(self, stream: Any) -> Event | None:
+    def hear(self, stream: Any) -> Event | Alive | None:
         """Return the next event, None at the end. Raises Lost."""
         errors = self._ray.exceptions
         try:
-            event: Event = self._ray.get(next(stream))
+            event: Event | Alive = self._ray.get(next(stream))
             return event
         except StopIteration:
             return None
