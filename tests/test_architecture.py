@@ -45,6 +45,7 @@ LAYERS = [
     {"adapters"},
     {
         "attempts",
+        "machines",
         "shared",
         "serving",
         "streams",

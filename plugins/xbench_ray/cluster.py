@@ -41,8 +41,8 @@ def joined(ray: Any, address: str, cpus: int) -> Iterator[None]:
 
     At the end, or if it is interrupted, no process that was started is left. Raises XbenchError where nobody answers.
     """
-    # Ray decides by how the address is written whether it shows the token of this machine; a cluster that does not ask for
-    # one would then never be heard, for its workers could not show theirs.
+    # Ray decides by how the address is written whether it and its workers must show this machine's token. Where the workers
+    # of a cluster have none, nothing that they tell would ever arrive.
     mode = _asks(address) if address else ""
     if address and not mode:
         raise XbenchError(

@@ -10,6 +10,7 @@ from typing import Any
 from xbench.errors import XbenchError
 from xbench.events import Event, WorkOptions
 from xbench.fit_tasks import FitTask
+from xbench.machines import room, takes, takes_to_train
 from xbench.plan import Task
 from xbench.serving import post_here, serve
 from xbench.streams import Lost, Streams
@@ -18,10 +19,7 @@ from xbench_ray.cluster import joined, ray_module
 
 
 class RayExecutor:
-    """Keep the workers of a cluster busy.
-
-    Trainings on the CPU get a machine each: the number of threads decides how sums are rounded.
-    """
+    """Keep the workers of a cluster busy."""
 
     def __init__(self, options: WorkOptions, address: str = "") -> None:
         if ":" in options.device:
@@ -46,27 +44,18 @@ class RayExecutor:
         self._joined.close()
 
     def room(self) -> int:
-        """Return for how many tasks there is room now. Raises XbenchError where there has never been any."""
-        first = self._ray is None
-        if first:
+        """Return for how many tasks there is room now. Raises XbenchError where a worker fits nowhere."""
+        if self._ray is None:
             self._connect()
-        room = sum(min(int(each[name] // need) for name, need in self._needs.items()) for each in self._able())
-        if first and not room:
-            machines = self._able({})
-            has = ", ".join(f"{name}: {sum(machine.get(name, 0) for machine in machines):g}" for name in ("CPU", "GPU"))
-            wanted = " and ".join(f"{need} {name}" for name, need in self._needs.items())
-            raise XbenchError(
-                f"a worker takes {wanted}, and no machine of the Ray cluster has that (machines: {len(machines)}, {has}); "
-                "device=cpu takes no GPU, threads=N as many CPU"
-            )
-        return room if self.options.own_choice and self.address else min(room, self.options.workers)
+        found = room(self._machines(), self._needs)
+        return found if self.options.own_choice and self.address else min(found, self.options.workers)
 
     def submit(self, task: Task, log: Path) -> Any:
         """Have a task carried out."""
-        fit, gpus = isinstance(task, FitTask), self._needs.get("GPU", 0)
-        cpus = min(machine["CPU"] for machine in self._able()) if fit and not gpus else self._needs["CPU"]
-        remote = self._serve.options(num_cpus=cpus, num_gpus=gpus)
-        return remote.remote(self._post, task, None if fit else self._needs["CPU"], log)
+        fit = isinstance(task, FitTask)
+        needs = takes_to_train(self._machines(), self._needs) if fit else self._needs
+        remote = self._serve.options(num_cpus=needs["CPU"], num_gpus=needs.get("GPU", 0))
+        return remote.remote(self._post, task, None if fit else needs["CPU"], log)
 
     def wait(self, streams: Sequence[Any], seconds: float) -> Sequence[Any]:
         """Return what has something to tell."""
@@ -96,18 +85,14 @@ class RayExecutor:
         threads = self.options.threads or (1 if self.address else max(1, cores // workers))
         if not ray.is_initialized():
             self._joined.enter_context(joined(ray, self.address, max(cores, threads * workers)))
-        self._ray, self._needs = ray, {"CPU": threads}
-        gpus = any(machine.get("GPU", 0) for machine in self._able())
-        if self.options.device == "cuda" or (self.options.device == "auto" and gpus):
-            self._needs["GPU"] = 1
+        self._ray = ray
+        self._needs = takes(self.options.device, threads, self._machines())
         self._post = post_here(replace(self.options, device="cuda" if "GPU" in self._needs else "cpu"))
         # Without max_calls=0 a process that had a GPU would end after its first task, and its model be read again.
         keep = {"max_calls": 0, "max_retries": 0}
         # One event at a time: the worker goes on when it has arrived, so that it is known what a process died of.
         self._serve = ray.remote(num_returns="streaming", _generator_backpressure_num_objects=1, **keep)(serve)
 
-    def _able(self, needs: dict[str, int] | None = None) -> list[dict[str, float]]:
-        """Return what each machine has that can take a task."""
-        needs = self._needs if needs is None else needs
-        found = [machine["Resources"] for machine in self._ray.nodes() if machine["Alive"]]
-        return [each for each in found if all(each.get(name, 0) >= need for name, need in needs.items())]
+    def _machines(self) -> list[dict[str, float]]:
+        """Return what each machine that is up has."""
+        return [machine["Resources"] for machine in self._ray.nodes() if machine["Alive"]]

@@ -134,7 +134,7 @@ def test_hanging_and_dying_explainers_cost_their_own_cells_only(tmp_path, monkey
 def test_what_no_machine_of_the_cluster_has_is_told_and_not_waited_for(tmp_path, cluster):
     start = time.monotonic()
     where = {"executor": "ray", "ray.address": cluster.address, "out": tmp_path / "run", "limit": 10}
-    with pytest.raises(XbenchError, match=r"1 GPU, and no machine of the Ray cluster has that .*GPU: 0"):
+    with pytest.raises(XbenchError, match=r"1 GPU, and no machine of the cluster has that .*GPU: 0"):
         api.run("blobs", device="cuda", **where)
     with pytest.raises(XbenchError, match=r"64 CPU"):
         api.run("blobs", device="cpu", threads=64, **where)
