@@ -538,11 +538,18 @@ def test_contours_that_are_not_as_published_are_told(tmp_path, contours, said):
     assert said in error_of(lambda: opened(tmp_path).index("test"))
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 1}', "[" * 100_000])
 def test_a_mask_file_that_is_none_is_told(tmp_path, text):
     make(tmp_path)
     (tmp_path / "CheXlocalize/gt_segmentations_test.json").write_text(text)
     assert "gt_segmentations_test.json is no" in error_of(lambda: opened(tmp_path).index("test"))
+
+
+def test_a_mask_file_of_zero_bytes_is_told(tmp_path):
+    make(tmp_path)
+    (tmp_path / "CheXlocalize/gt_segmentations_test.json").write_text("\x00")
+    told = error_of(lambda: opened(tmp_path).index("test"))
+    assert "gt_segmentations_test.json cannot be read (it holds zero bytes" in told
 
 
 def test_a_damaged_film_and_an_unknown_one_are_told(tmp_path):

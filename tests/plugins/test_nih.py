@@ -320,7 +320,7 @@ def test_damaged_tables_are_named_with_the_line(tmp_path):
     table.write_text("Image Index,Finding Labels,Patient ID\na.png,Mass,1\nb.png\n")
     assert f"{table}, line 3: 1 fields are too few" in error_of(lambda: read_entries(table))
     table.write_text("Image Index,Finding Labels,Patient ID\na.png,Mass,1\na.png,Mass,1\n")
-    assert f"{table}, line 3: a.png comes twice" in error_of(lambda: read_entries(table))
+    assert f"{table}, line 3: 'a.png' comes twice" in error_of(lambda: read_entries(table))
     table.write_bytes(b"\xff\xfe\x00")
     assert f"{table} cannot be read" in error_of(lambda: read_entries(table))
     boxes = tmp_path / "BBox_List_2017.csv"
