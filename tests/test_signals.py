@@ -143,8 +143,15 @@ def test_ctrl_c_that_somebody_else_answers_stays_theirs():
         signal.signal(signal.SIGINT, before)
 
 
-def test_sigterm_ends_a_command_and_what_was_there_before_comes_back():
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+@pytest.fixture
+def default_sigterm():
+    """Have nobody answer SIGTERM: Ray, in a test of this process, leaves an answer of its own."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_ends_a_command_and_what_was_there_before_comes_back(default_sigterm):
     with pytest.raises(Terminated), terminating():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
