@@ -37,15 +37,19 @@ def folder(tmp_path, monkeypatch):
                 pixels = rng.integers(0, 120, (40, 48, 3), dtype=np.uint8)
                 pixels[..., k % 3] += np.uint8(60 + 20 * k)
                 Image.fromarray(pixels).save(tmp_path / root / name / f"{i}.png")
-    modules = [name for page in CODE.values() for name, _ in page]
+
+    def forget():
+        for name in (name for page in CODE.values() for name, _ in page):
+            sys.modules.pop(name, None)
+        codehash._source.cache_clear()
+
+    forget()  # other tests write modules of these names
     for name, text in (pair for page in CODE.values() for pair in page):
         (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield tmp_path
-    for name in modules:
-        sys.modules.pop(name, None)
-    codehash._source.cache_clear()
+    forget()
 
 
 def prepare(title):
