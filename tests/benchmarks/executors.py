@@ -10,10 +10,11 @@ from pathlib import Path
 
 from timing import Row, cores
 
+from xbench.api import prepare
 from xbench.components import import_attr
 from xbench.config import make_config
 from xbench.events import Fatal, JobDone, TaskDone, WorkOptions
-from xbench.plan import make_plan, units, write_plan
+from xbench.plan import make_plan, units
 from xbench.plugins import discover
 from xbench.store import Store
 
@@ -41,7 +42,7 @@ def prepared(registry, folder, device, masks):
     settings += ["metric=deletion", "seed=0,1,2,3", "limit=320", f"device={device.type}", f"out={folder}"]
     plan = make_plan(make_config(settings, registry))
     store = Store(folder)
-    write_plan(plan, store)
+    prepare(plan, registry, store)
     return [replace(unit, model_fit=None) for unit in units(plan, store)]
 
 
