@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import zipfile
 
 import numpy as np
@@ -63,12 +64,14 @@ def test_no_pickle_runs_in_a_run_whatever_an_explainer_asks_for(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     made = tmp_path / "made"
     torch.save({"a": Attack(made)}, tmp_path / "a.pt")
-    (tmp_path / "mine.py").write_text(
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "loads.py").write_text(
         "import torch\n\ndef explain(model, inputs, target):\n"
         f"    torch.load({str(tmp_path / 'a.pt')!r}, weights_only=False)\n    return inputs[:, 0]\n"
     )
-    explainer = "python:mine.explain"
+    explainer = "python:loads.explain"
     run = api.run("blobs", out=tmp_path / "run", device="cpu", limit=4, executor=executor, explainer=explainer)
+    sys.modules.pop("loads", None)
     assert not made.exists()
     assert any("UnpicklingError" in reason for *_, reason in run.failures)
 
