@@ -18,6 +18,7 @@ from xbench import api
 from xbench.cli import main
 from xbench.errors import CannotWrite, XbenchError
 from xbench.leaderboard import read_boards
+from xbench.manifest import run_folder, write_manifest
 from xbench.report import facts
 from xbench.report.charts import _linear, curve_charts, paretos
 from xbench.report.confusion import confusions
@@ -300,6 +301,14 @@ def test_a_folder_of_an_earlier_version_gives_a_report(folder, tmp_path):
     page = shown(tmp_path / folder)
     assert {"ranking", "curves", "run"} <= set(page.ids)
     assert "cam/gradcam" in page.text
+
+
+def test_a_manifest_that_says_only_what_it_must_gives_a_report(whole, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    manifest = run_folder(folder)[2]
+    write_manifest(folder, {name: manifest[name] for name in ("cells", "primary", "suite", "protocol")})
+    assert "<dd>not told</dd>" in write_report(folder).read_text()
 
 
 def test_a_report_needs_neither_the_plan_nor_plugins_nor_torch(whole):
