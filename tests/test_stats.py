@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn.metrics import roc_auc_score
 
 from xbench import stats
+from xbench.errors import XbenchError
 from xbench.stats import Bootstrap, rank_groups, weighted_auroc
 
 law = settings(max_examples=60, deadline=None, derandomize=True)
@@ -302,6 +303,12 @@ def test_a_rate_of_nothing_or_of_all_still_has_an_interval(value):
     assert (found.low, found.high) == stats.wilson(value, 50)
     assert found.low < found.high
     assert (found.mean, found.n_scored) == (value, 50)
+
+
+@pytest.mark.parametrize("value", [2.0, -1.0])
+def test_a_rate_of_other_values_than_zeros_and_ones_is_told(value):
+    with pytest.raises(XbenchError, match="a rate is the mean of zeros and ones"):
+        Bootstrap(list("abc")).rate([np.full(3, value)])
 
 
 def test_a_rate_of_independent_values_has_about_wilsons_interval_and_copies_add_no_certainty():

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xbench.errors import XbenchError
+
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
@@ -136,9 +138,14 @@ class Bootstrap:
 
         The interval is that of n/d independent values, d >= 1 being how much wider the bootstrap finds the mean's variance,
         over groups and seeds, than that of n independent values (Korn and Graubard, Survey Methodology 1998). At 0 and
-        at 1, where a bootstrap sees no variance, every group counts once, however many values it has.
+        at 1, where a bootstrap sees no variance, every group counts once, however many values it has. Raises XbenchError
+        where the values are others, as of a record that somebody wrote.
         """
         found = self.estimate(columns)
+        if found.n_scored and not 0 <= found.mean <= 1:
+            raise XbenchError(
+                f"a rate is the mean of zeros and ones, and {found.mean:g} was read; no metric gives that"
+            )
         if found.n_scored and self.n_groups > 1:
             single, n = found.mean * (1 - found.mean) / found.n_scored, float(found.n_scored)
             if single > 0:
