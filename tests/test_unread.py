@@ -52,6 +52,12 @@ def go(out, root, **more):
     return api.run("food", out=out, **settings | more)
 
 
+def command(root, out, *settings):
+    """Return the words of a run on the pictures under a folder."""
+    fixed = ("suite=food", "data=food/folder", "data.size=24", "model=food/s3[epochs=1]", "explainer=controls/random")
+    return ["run", *fixed, f"data.root={root}", "executor=inline", "device=cpu", f"out={out}", *settings]
+
+
 def test_a_damaged_picture_costs_its_own_scores_and_no_bit_of_any_other(tmp_path, capsys):
     root = make(tmp_path / "data")
     whole = go(tmp_path / "whole", root)
@@ -87,16 +93,7 @@ def test_a_damaged_picture_costs_its_own_scores_and_no_bit_of_any_other(tmp_path
     assert {row.n_scored for row in rows.values() if row.explainer is None} == {11}
     assert {row.n for row in rows.values()} == {12}
 
-    arguments = [
-        "run",
-        "suite=food",
-        "data=food/folder",
-        f"data.root={root}",
-        "data.size=24",
-        "model=food/s3[epochs=1]",
-    ]
-    arguments += ["explainer=controls/random", "metric=accuracy,deletion[steps=4]", "executor=inline", "device=cpu"]
-    assert main([*arguments, "limit=none", f"out={tmp_path / 'told'}"]) == 0
+    assert main(command(root, tmp_path / "told", "metric=accuracy,deletion[steps=4]", "limit=none")) == 0
     told = [line for line in capsys.readouterr().err.splitlines() if "cannot be read" in line]
     assert len(told) == 1
     assert told[0].startswith(f"xbench: 1 of 12 samples cannot be read and has no score: {broken} is not a whole")
@@ -123,22 +120,7 @@ def test_a_training_goes_on_where_a_picture_cannot_be_read_and_says_so_once(tmp_
     root = make(tmp_path / "data")
     for i in (1, 2):
         break_(root / f"train/pizza/0000{i}.png")
-    arguments = [
-        "run",
-        "suite=food",
-        "data=food/folder",
-        f"data.root={root}",
-        "data.size=24",
-        "model=food/s3[epochs=1]",
-    ]
-    arguments += [
-        "explainer=controls/random",
-        "metric=accuracy",
-        "executor=inline",
-        "device=cpu",
-        f"out={tmp_path / 'out'}",
-    ]
-    assert main(arguments) == 0
+    assert main(command(root, tmp_path / "out", "metric=accuracy")) == 0
     told = [line for line in "".join(capsys.readouterr()).splitlines() if "stands in" in line]
     assert len(told) == 1
 

@@ -72,6 +72,7 @@ def execute(
     listen: Callable[[Event], None] = lambda event: None,
     stopping: Callable[[], bool] = lambda: False,
     share: Store | None = None,
+    store: Store | None = None,
 ) -> Outcome:
     """Carry out what is not committed yet; what breaks is recorded and the rest goes on.
 
@@ -87,6 +88,8 @@ def execute(
         Whether to stop: asked before every unit; those in flight are finished.
     share
         Of a run that has been prepared (`prepare`) and is shared out, the store that knows which part to do (`xbench.shards`).
+    store
+        That of the run's folder where the caller has read it: what it knows to be whole is not read again.
 
     Raises
     ------
@@ -96,7 +99,7 @@ def execute(
     config = plan.config
     if share is not None:
         return _carry_out(plan, registry, share, listen, stopping, None)
-    store = Store(config.out)
+    store = store or Store(config.out)
     with alone(config.out) as first:
         if not first:
             listen(Note(f"another run is writing to {config.out}: what it commits is not computed again"))

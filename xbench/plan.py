@@ -113,13 +113,7 @@ def units(plan: Plan, store: Store, skip: Iterable[str] = (), draw: Random | Non
     ``draw`` shuffles what needs no other model in between, for a run that is not alone: two in one order would for ever do
     the same at the same time.
     """
-    left_out = set(skip)
-    together: dict[tuple[str, str | None, int, str], list[Cell]] = {}
-    for cell in plan.cells:
-        if not cell.unsupported and cell.key not in left_out:
-            place = (cell.model.text, cell.model_fit, cell.seed, cell.selection.digest)
-            together.setdefault(place, []).append(cell)
-    groups = [(cells, list(range(cells[0].n_slices))) for cells in together.values()]
+    groups = [(cells, list(range(cells[0].n_slices))) for cells in grouped(plan, skip)]
     if draw:
         draw.shuffle(groups)
         for cells, parts in groups:
@@ -132,14 +126,19 @@ def units(plan: Plan, store: Store, skip: Iterable[str] = (), draw: Random | Non
                 yield unit(plan, todo, part, slice(part * size, (part + 1) * size))
 
 
+def grouped(plan: Plan, skip: Iterable[str] = ()) -> list[list[Cell]]:
+    """Return the cells that can be computed, but for those of the keys ``skip``, in groups of which a slice is one unit."""
+    left_out, together = set(skip), dict[tuple[str, str | None, int, str], list[Cell]]()
+    for cell in plan.cells:
+        if not cell.unsupported and cell.key not in left_out:
+            place = cell.model.text, cell.model_fit, cell.seed, cell.selection.digest
+            together.setdefault(place, []).append(cell)
+    return list(together.values())
+
+
 def count_units(plan: Plan) -> int:
     """Return how many units the whole plan has, whatever is committed."""
-    found = {
-        (cell.model.text, cell.model_fit, cell.seed, cell.selection.digest): cell.n_slices
-        for cell in plan.cells
-        if not cell.unsupported
-    }
-    return sum(found.values())
+    return sum(cells[0].n_slices for cells in grouped(plan))
 
 
 def unit(plan: Plan, cells: Sequence[Cell], part: int, rows: slice) -> Unit:

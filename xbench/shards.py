@@ -7,7 +7,7 @@ from pathlib import Path
 from xbench.config import HOW, make_config
 from xbench.errors import XbenchError
 from xbench.manifest import run_folder
-from xbench.plan import Plan, make_plan
+from xbench.plan import Plan, grouped, make_plan
 from xbench.plugins import Registry
 from xbench.shared import unshared
 from xbench.store import Store
@@ -50,14 +50,10 @@ class Share(Store):
         super().__init__(plan.config.out)
         self.shard = shard
         self._first: dict[str, int] = {}
-        together: dict[tuple[str, str | None, int, str], int] = {}
         ahead = 0
-        for cell in plan.cells:
-            if not cell.unsupported:
-                place = cell.model.text, cell.model_fit, cell.seed, cell.selection.digest
-                if place not in together:
-                    together[place], ahead = ahead, ahead + cell.n_slices
-                self._first[cell.key] = together[place]
+        for cells in grouped(plan):
+            self._first |= dict.fromkeys((cell.key for cell in cells), ahead)
+            ahead += cells[0].n_slices
         self.units = ahead
         self.failed = {key: found for key in self._first if (found := self.failure(key))}
 

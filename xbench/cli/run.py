@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             stopping.hear(event)
             progress.hear(event)
 
-        outcome = execute(plan, registry, hear, stopping)
+        outcome = execute(plan, registry, hear, stopping, store=store)
     if stopping():
         raise KeyboardInterrupt
     keys = [cell.key for cell in plan.cells]

@@ -63,21 +63,19 @@ def prints(model):
 
 def closes(model):
     """Closes the files that it has not opened, as a daemon does."""
-    explain = weights(model)
-
-    def tidy(batch):
-        os.closerange(0, 64)
-        return explain(batch)
-
-    return tidy
+    return _closing(model, 64)
 
 
 def closes_all(model):
     """Closes all files, the pipe to the parent too."""
+    return _closing(model, 1024)
+
+
+def _closing(model, most):
     explain = weights(model)
 
     def tidy(batch):
-        os.closerange(0, 1024)
+        os.closerange(0, most)
         return explain(batch)
 
     return tidy
