@@ -100,6 +100,26 @@ def test_packed_torch_files_are_refused(tmp_path):
     assert "is packed" in error_of(lambda: load_weights(network(), str(tmp_path / "b.pt")))
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("where", ["class", "storage"])
+def test_words_without_end_in_a_pickle_are_refused_at_once(tmp_path, zipped, where):
+    """Torch looks through what it refuses in time that grows with the square of its longest word: over a minute for these."""
+    word = "a" * 100_000
+    path = tmp_path / "a.pt"
+    torch.save({"0.bias": torch.zeros(3)}, path, _use_new_zipfile_serialization=zipped)
+    holds = {"class": f"cnowhere\n{word}\n.", "storage": f"(V{word}\ntQ."}[where].encode()
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, raw in entries.items():
+                archive.writestr(name, holds if name.endswith("data.pkl") else raw)
+    else:
+        raw = path.read_bytes()
+        path.write_bytes(raw[: raw.index(b"}q\x00X\x06\x00\x00\x000.bias")] + holds)
+    assert "a word of more than 10,000 letters" in error_of(lambda: load_weights(network(), str(path)))
+
+
 @pytest.mark.parametrize(
     "change", [torch.Tensor.to_sparse, lambda one: one.to(torch.complex64), lambda one: one.to("meta")]
 )

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import os
+import pickletools
 import re
 import warnings
 import zipfile
@@ -21,6 +22,7 @@ if TYPE_CHECKING:  # `weights_sha256` serves the planner, which works without to
 # Under which name files wrap a state dict: Lightning and most scripts; a few others; torchvision's references.
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _SHOWN = 3
+_WORD = 10_000  # letters of the longest word in a weights file's pickles
 _FORCE, _FORCE_NOT = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
@@ -204,6 +206,7 @@ def _read(weights: str) -> "tuple[Mapping[str, Tensor], str, str]":
             state: object = load(raw)
         else:
             _refuse_bomb(raw)
+            _refuse_long_words(raw)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's thoughts about a pickle that it then refuses
                 state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
@@ -244,6 +247,25 @@ def _refuse_bomb(raw: bytes) -> None:
         raise XbenchError(
             f"it is packed, {size:,} bytes in {len(raw):,}; torch.save writes {len(entries):,} entries as they are"
         )
+
+
+def _refuse_long_words(raw: bytes) -> None:
+    """Raise XbenchError where a torch file's pickles hold a word without end.
+
+    What torch refuses it looks through for three phrases, in time that grows with the square of the longest word.
+    """
+    if raw.startswith(b"PK\x03\x04"):  # as torch tells the two formats apart
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            pickles = [io.BytesIO(archive.read(name)) for name in archive.namelist() if name.endswith("data.pkl")]
+    else:  # that of before torch 1.6: five pickles one behind the other, then the numbers
+        pickles = [io.BytesIO(raw)] * 5
+    for pickle in pickles:
+        for _, word, _ in pickletools.genops(pickle):
+            text = word.decode("latin-1") if isinstance(word, bytes | bytearray) else word
+            if isinstance(text, str) and any(len(part) > _WORD for part in text.split()):
+                raise XbenchError(
+                    f"it holds a word of more than {_WORD:,} letters; names and tensors are all that is read"
+                )
 
 
 def _is_odd(value: object) -> bool:

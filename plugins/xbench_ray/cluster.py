@@ -49,9 +49,8 @@ def joined(ray: Any, address: str, cpus: int) -> Iterator[None]:
             f"ray.address={address}: no Ray cluster answers there within {_ANSWER_SECONDS:g} s; `ray start --head` starts "
             "one, and without ray.address= the run starts its own"
         )
-    own = {"address": "local", "num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
-    where = {"address": address} if address else own
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    start = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE_BYTES}
+    words = {"log_to_driver": False, "logging_level": logging.CRITICAL, **({} if address else start)}
     # Ray brings its own. When its chief process is killed, as on a busy machine it is, others of it live on for minutes.
     me = importlib.import_module("psutil").Process()
     others, before = me.children(), os.environ.get(_MODE)
@@ -61,7 +60,7 @@ def joined(ray: Any, address: str, cpus: int) -> Iterator[None]:
             ray._raylet.Config.initialize("")  # it was read when Ray was imported
         try:
             with keeping_sigterm():  # Ray answers it otherwise
-                ray.init(**where, **quiet, runtime_env={"env_vars": environment()})
+                ray.init(address or "local", **words, runtime_env={"env_vars": environment()})
         except Exception as error:
             what = f"ray.address={address}: cannot join" if address else "cannot start"
             raise XbenchError(f"{what} the Ray cluster: {' '.join(str(error).split())[:300]}") from error
@@ -83,8 +82,7 @@ def _asks(address: str) -> str:
 
     Ray itself would ask for a minute or two, and print how that goes.
     """
-    where = [] if address == "auto" else ["--address", address]
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", *where]
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     bare = {**os.environ, _MODE: "disabled"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, env=bare)

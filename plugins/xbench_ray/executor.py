@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from xbench.errors import XbenchError
 from xbench.events import Event, WorkOptions
@@ -59,15 +59,13 @@ class RayExecutor:
 
     def wait(self, streams: Sequence[Any], seconds: float) -> Sequence[Any]:
         """Return what has something to tell."""
-        ready: Sequence[Any] = self._ray.wait(list(streams), timeout=seconds)[0]
-        return ready
+        return list(self._ray.wait(list(streams), timeout=seconds)[0])
 
     def hear(self, stream: Any) -> Event | Alive | None:
         """Return the next event, None at the end. Raises Lost."""
         errors = self._ray.exceptions
         try:
-            event: Event | Alive = self._ray.get(next(stream))
-            return event
+            return cast(Event | Alive, self._ray.get(next(stream)))
         except StopIteration:
             return None
         except errors.RayError as error:
