@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
+from xbench.building import build_module, recipe_of
 from xbench.components import resolve
 from xbench.fits import FitContext
 from xbench.plugins import discover
-from xbench.work import build_module, recipe_of
 from xbench_anole.camouflage import camouflage
 from xbench_gain.objective import Settings, attention, enlarged, erased, score, soft_mask, tapped
 

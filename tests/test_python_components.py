@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 import xbench
 from xbench import api, cli, codehash
+from xbench.building import build_module
 from xbench.components import Component, resolve
 from xbench.data import Samples
 from xbench.errors import XbenchError
@@ -20,7 +21,6 @@ from xbench.plugins import discover
 from xbench.scoring import ask, build_explainer
 from xbench.tensors import make_batch
 from xbench.user_code import own_kind
-from xbench.work import build_module
 
 MINE = '''
 import torch

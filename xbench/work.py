@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import os
 import sys
 import time
 import traceback
@@ -14,27 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from xbench.building import build_module, recipe_of
 from xbench.checks import InvalidMap, ModelTouched, checked, fingerprint
 from xbench.columns import Columns, gallery_images, gallery_rows
-from xbench.components import Component, factory_of, import_attr
-from xbench.data import Dataset
-from xbench.devices import choose_device, halving, images_a_pass, keep_freed_memory
+from xbench.devices import choose_device, halving, keep_freed_memory
 from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
-from xbench.fit_tasks import FitTask, open_dataset
-from xbench.fits import Fit, FitContext, Recipe, load_fit, obtain_fit
-from xbench.keys import canonical, read_sealed, sealed
+from xbench.fit_tasks import FitTask
+from xbench.fits import FitContext, obtain_fit
+from xbench.kept import Kept, remade
 from xbench.memory import out_of_memory
 from xbench.metrics.cost import Meter, added
 from xbench.models import Model
 from xbench.plan import Job, Unit
 from xbench.scene import Backdrop, Explain, Scene
-from xbench.scoring import Stage, ask, build_explainer, clean_logits, evenly, mean_colour, one_line, score
-from xbench.seeds import stable_int
+from xbench.scoring import Stage, ask, clean_logits, one_line, score
 from xbench.specs import ExplainerSpec, ModelSpec
-from xbench.store import Arrays, Store, cache_folder, content_key, fit_folder, gallery_key, write_atomic
+from xbench.store import Arrays, Store, fit_folder, gallery_key, write_atomic
 from xbench.tensors import Batch, make_batch
-from xbench.unread import Mended, as_unmeasured, readable, with_stand_ins
+from xbench.unread import Mended, as_unmeasured, with_stand_ins
 from xbench.weights import only_tensors
 
 Emit = Callable[[Event], None]
@@ -75,13 +72,8 @@ class Worker:
         self.options, self.emit = options, emit
         self.device = choose_device(options.device, number)
         self.store = Store(options.out)
-        self._models: dict[str, tuple[Model, str | None]] = {}
-        self._datasets: dict[str, Dataset] = {}
-        self._explainers: dict[str, Callable[[Batch], object]] = {}
-        self._oracles: dict[str, tuple[Model, str | None]] = {}
+        self._kept = Kept(self.device, options.batch, self._note)
         self._noted: set[str] = set()
-        # Of trained explainers, which are built again for every network that forgets.
-        self._trained: dict[str, Fit] = {}
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
@@ -114,7 +106,7 @@ class Worker:
             self.emit(FitDone(task.key, time.monotonic() - start))
 
     def _train(self, task: FitTask, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        dataset = Mended(self._dataset(task.data, task.data_root), self._note)
+        dataset = Mended(self._kept.dataset(task.data, task.data_root), self._note)
         spec = task.component.spec
         context = FitContext(
             dataset=dataset,
@@ -131,13 +123,13 @@ class Worker:
             context.module = build_module(task.component, task.shape, task.classes, task.seed).to(self.device)
         else:
             assert task.model is not None
-            context.model = self._model(task.model, task.model_fit, task.shape, task.classes, task.seed)[0]
+            context.model = self._kept.model(task.model, task.model_fit, task.shape, task.classes, task.seed)[0]
         return dict(recipe_of(task.component)(context)), context.notes
 
     def _unit(self, unit: Unit) -> None:
         """Carry out a unit block by block, so that memory does not grow with a slice, and commit its jobs with the last."""
         going = {job.key: _Tally() for job in unit.jobs}
-        size = self._pass(unit.shape)
+        size = self._kept.images_a_pass(unit.shape)
         step = -(-_BLOCK // size) * size
         for start in range(0, len(unit.ids), step):
             rows = slice(start, start + step)
@@ -192,8 +184,7 @@ class Worker:
                 del going[job.key]
                 self._give_up(job.key, unit, status, reason, detail)
                 # Whatever it left behind goes before the next one starts.
-                self._explainers.clear()
-                self._models.clear()
+                self._kept.forget()
                 stage = None
             elif last:
                 seconds = float(tally.cost["network_seconds"])
@@ -203,15 +194,15 @@ class Worker:
         """Return the columns of a unit's one job, made in one pass, without committing them; raises whatever breaks."""
         with only_tensors():
             stage, (job,) = self._stage(unit), unit.jobs
-            return self._score(job, stage, self._pass(unit.shape), ())[0].arrays()
+            return self._score(job, stage, self._kept.images_a_pass(unit.shape), ())[0].arrays()
 
     def _give_up(self, key: str, unit: Unit, status: str, reason: str, detail: str = "") -> None:
         self.store.fail(key, status, reason, detail)
         self.emit(JobDone(key, unit.part, len(unit.ids), status, reason))
 
     def _stage(self, unit: Unit) -> Stage:
-        model, weights = self._model(unit.model, unit.model_fit, unit.shape, unit.classes, unit.seed)
-        dataset = self._dataset(unit.data, unit.data_root)
+        model, weights = self._kept.model(unit.model, unit.model_fit, unit.shape, unit.classes, unit.seed)
+        dataset = self._kept.dataset(unit.data, unit.data_root)
         found = dataset.load(unit.ids)
         samples = with_stand_ins(found)
         labels = torch.tensor(unit.labels, dtype=torch.int64)
@@ -219,14 +210,11 @@ class Worker:
         listed = "classes" in unit.data.spec.params
         logits = clean_logits(model, batch, len(unit.classes), self.device, listed)
         batch = batch.with_target(_targets(unit.target, batch, logits, unit.classes))
-        oracle: tuple[Model | None, str | None] = None, None
-        if unit.oracle_fit:
-            if unit.oracle_fit not in self._oracles:
-                made = self._loaded(unit.model.trained, unit.oracle_fit, unit.shape, unit.classes, unit.seed)
-                self._oracles = {unit.oracle_fit: made}
-            oracle = self._oracles[unit.oracle_fit]
-        mean, untouched = self._mean(dataset, unit), fingerprint(model.module)
-        return Stage(model, weights, batch, logits, mean, untouched, unit.classes, *oracle, unread=found.unread)
+        oracle, oracle_weights = self._kept.oracle(unit)
+        mean, untouched = self._kept.mean_colour(dataset, unit), fingerprint(model.module)
+        return Stage(
+            model, weights, batch, logits, mean, untouched, unit.classes, oracle, oracle_weights, unread=found.unread
+        )
 
     def _job(self, job: Job, block: Unit, stage: Stage, tally: "_Tally", *, first: bool) -> None:
         """Explain and score a block of samples; ``first``: the first of its slice, which keeps pictures."""
@@ -239,19 +227,19 @@ class Worker:
             if not self.store.has_gallery(pictures):
                 self.store.write_gallery(pictures, gallery_images(stage.batch, rows))
             for path in self.store.damaged[known:]:
-                self._note(_damaged(path))
+                self._note(remade(path))
 
         def smaller(size: int) -> None:
             stage.backdrops.clear()
             self.emit(Note(f"out of memory; going on with {size} images a pass"))
 
-        found = halving(lambda size: self._score(job, stage, size, rows), self._pass(block.shape), self.device, smaller)
+        size = self._kept.images_a_pass(block.shape)
+        found = halving(lambda size: self._score(job, stage, size, rows), size, self.device, smaller)
         tally.add(*found, {block.ids[place]: why for place, why in stage.unread.items()})
 
     def _commit(self, job: Job, unit: Unit, stage: Stage, tally: "_Tally") -> None:
         tally.columns.check()
-        trained = self._trained.get(job.explainer_fit or "")
-        explained_by = trained.sha256 if trained else None
+        explained_by = self._kept.explained_by(job.explainer_fit)
         asks = any("oracle" in getattr(metric.spec, "uses", ()) for metric in job.metrics)
         oracle = stage.oracle_weights if asks else None
         untold = tally.columns.unmeasured | as_unmeasured(tally.unread)
@@ -271,99 +259,20 @@ class Worker:
     def _explained(self, job: Job, backdrop: Backdrop, meter: Meter) -> Scene:
         assert job.explainer is not None
         assert isinstance(job.explainer.spec, ExplainerSpec)
-        component, fit = job.explainer, job.explainer_fit
-        if job.key not in self._explainers:
-            self._explainers[job.key] = self._explainer(component, fit, backdrop.model)
+        component, fit, built = job.explainer, job.explainer_fit, self._kept.explainers
+        if job.key not in built:
+            built[job.key] = self._kept.explainer(component, fit, backdrop.model)
 
         def rebind(model: Model) -> Explain:
-            known = model is backdrop.model
-            explainer = self._explainers[job.key] if known else self._explainer(component, fit, model)
+            explainer = built[job.key] if model is backdrop.model else self._kept.explainer(component, fit, model)
             return lambda batch: checked(ask(explainer, batch, job.key), batch)
 
         if component.innermost.stored:  # nobody can be asked, and to look up takes no time worth telling
-            found = ask(self._explainers[job.key], backdrop.batch, job.key)
+            found = ask(built[job.key], backdrop.batch, job.key)
             return Scene(backdrop, checked(found, backdrop.batch), component.polarity)
         with meter.explaining(len(backdrop.batch)):
-            found = ask(self._explainers[job.key], backdrop.batch, job.key)
+            found = ask(built[job.key], backdrop.batch, job.key)
         return Scene(backdrop, checked(found, backdrop.batch), component.polarity, rebind)
-
-    def _explainer(self, component: Component, fit: str | None, model: Model) -> Callable[[Batch], object]:
-        if not fit:
-            return build_explainer(component, model)
-        found = self._trained.get(fit) or load_fit(fit)
-        if found is None:
-            raise FileNotFoundError(f"the fit of {component.text} is not in {fit_folder(fit)}")
-        self._trained[fit] = found
-        state = {name: value.to(self.device, copy=True) for name, value in found.state.items()}
-        return build_explainer(component, model, state)
-
-    def _model(
-        self, component: Component, fit: str | None, shape: tuple[int, int, int], classes: tuple[str, ...], seed: int
-    ) -> tuple[Model, str | None]:
-        key = content_key([component.definition(), fit, list(shape), list(classes), seed])
-        if key not in self._models:
-            self._models.clear()
-            self._explainers.clear()
-            self._models[key] = self._loaded(component, fit, shape, classes, seed)
-        return self._models[key]
-
-    def _loaded(
-        self, component: Component, fit: str | None, shape: tuple[int, int, int], classes: tuple[str, ...], seed: int
-    ) -> tuple[Model, str | None]:
-        module, weights = build_module(component, shape, classes, seed), None
-        if fit:
-            found = load_fit(fit, component.checkpoint)
-            if found is None:
-                what = "weights" if component.checkpoint is None else f"weights of epoch {component.checkpoint}"
-                raise FileNotFoundError(f"the {what} of {component.text} are not in {fit_folder(fit)}")
-            module.load_state_dict(found.state)
-            weights = found.sha256
-        spec = component.network.spec
-        assert isinstance(spec, ModelSpec)
-        return Model(module.to(self.device), spec.link, self._pass(shape)), weights
-
-    def _pass(self, shape: tuple[int, int, int]) -> int:
-        return self.options.batch or images_a_pass(self.device, shape)
-
-    def _dataset(self, component: Component, root: Path | None) -> Dataset:
-        key = f"{component.text} {root}"
-        if key not in self._datasets:
-            self._datasets[key] = open_dataset(component, root)
-        return self._datasets[key]
-
-    def _mean(self, dataset: Dataset, unit: Unit) -> Tensor:
-        """Return [C]: the mean colour over at most 256 test samples, evenly spread; kept in the cache."""
-        path = cache_folder() / "colours" / f"{content_key([unit.data.definition(), unit.data_digest])}.json"
-        kept = read_sealed(path)
-        if kept is None:
-            if os.path.lexists(path):
-                self._note(_damaged(path))
-            ids = dataset.index("test").ids
-            kept = {"mean": mean_colour(readable(dataset.load([ids[i] for i in evenly(len(ids))])).image)}
-            write_atomic(path, canonical(sealed(kept)), own=True)
-        return torch.tensor(kept["mean"], dtype=torch.float32, device=self.device)
-
-
-def build_module(
-    component: Component, shape: tuple[int, int, int], classes: tuple[str, ...], seed: int
-) -> torch.nn.Module:
-    """Return a classifier's net, its weights drawn from the seed; one that wraps another starts from the other's."""
-    params: dict[str, Any] = dict(component.params)
-    if component.of:
-        params["of"] = build_module(component.of, shape, classes, seed)
-    factory = factory_of(component.spec)  # before the seed is set: a module that is imported may draw numbers
-    torch.manual_seed(stable_int("init", component.spec.id, seed))
-    return factory(shape, classes, **params)
-
-
-def recipe_of(component: Component) -> Recipe:
-    """Return how a component is trained: its own recipe, given its own parameters and that of the model it wraps."""
-    spec, of = component.spec, component.of
-    assert isinstance(spec, (ModelSpec, ExplainerSpec))
-    assert spec.fit
-    fit: Recipe = import_attr(spec.fit)
-    wrapped = recipe_of(of) if of and isinstance(spec, ModelSpec) else None
-    return lambda context: fit(dataclasses.replace(context, params=component.params, wrapped_fit=wrapped))
 
 
 def _trace(size: int = 10_000) -> str:
@@ -385,7 +294,3 @@ def _targets(policy: str, batch: Batch, logits: Tensor, classes: tuple[str, ...]
         speaks = batch.mask.flatten(1).any(dim=1) & (batch.mask_class >= 0)
         return torch.where(speaks, batch.mask_class, predicted)
     return torch.full_like(batch.label, classes.index(policy))
-
-
-def _damaged(path: Path) -> str:
-    return f"{path} was damaged and is made again"

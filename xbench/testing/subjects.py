@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xbench.building import build_module, recipe_of
 from xbench.checks import checked
 from xbench.components import Component, import_attr
 from xbench.data import Dataset, Index
@@ -28,7 +29,6 @@ from xbench.tensors import Batch, Explanation
 from xbench.testing.law import CannotTell
 from xbench.testing.toys import TOY_DATA, Setting, toy_component
 from xbench.user_code import is_own
-from xbench.work import build_module, recipe_of
 
 
 @dataclass
