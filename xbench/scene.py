@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -180,7 +180,7 @@ class Scene:
         self._explanation = explanation
         self._curves: dict[tuple[Order, str, int, Precision, bool], Curve] = {}
         self._rebind = rebind
-        self.memo: dict[str, Tensor] = {}
+        self.memo: dict[str, Any] = {}
 
     def rebind(self, model: Model) -> Explain:
         """Return the explainer built on another model; it explains batches as the scene's own were explained."""

@@ -39,7 +39,7 @@ def complexity(share: float) -> Metric:
         place = torch.arange(1, n + 1, dtype=torch.float64, device=value.device)
         # In float32, as maps are: where none is below 0, the bits as whole numbers have the same order and are sorted sooner.
         ordered = sort_rows(value.float().view(torch.int32)).view(torch.float32).double()
-        gini = ((2 * place - n - 1) * ordered).sum(dim=1) / (n * total)
+        gini = ordered @ (2 * place - n - 1) / (n * total)
         q = value / total[:, None]
         bits = torch.special.entr(q).sum(dim=1)
         top = value.amax(dim=1, keepdim=True)

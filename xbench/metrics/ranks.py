@@ -1,5 +1,8 @@
 """Ranks of maps, the rows of tensors: their rank correlation, and where the pixels of a mask stand among all."""
 
+from typing import Literal
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,30 +45,48 @@ def begins(ordered: Tensor) -> Tensor:
     return place.cummax(dim=1).values
 
 
-def packed(level: Tensor, mask: Tensor) -> Tensor:
-    """Return levels [B,n] (whole numbers) in ascending order, doubled, and 1 more where the mask [B,n] is, last of equals."""
-    return sort_rows(level * 2 + mask)
+class Places:
+    """Where the mask's pixels stand among all of a map: its average precision, and its pairs in order.
 
+    Only the mask's own pixels are looked at, which are few as a rule: what counts of the others is how many lie below.
 
-def pairs_in_order(level: Tensor, mask: Tensor, last: Tensor) -> Tensor:
-    """Return [B] float64: in how many pairs of a mask pixel and another the mask's is higher, equals counted half.
-
-    Ties are counted by two sorts, the mask's pixels last among equals (``last``, as `packed` gives it) and first.
+    Parameters
+    ----------
+    level
+        [B,n] int32.
+    ordered
+        The same, each row ascending.
+    mask
+        [B,n] bool.
+    area
+        [B]: how many pixels each mask has.
     """
-    n, k = level.shape[1], mask.sum(dim=1)
-    place = torch.arange(n, dtype=torch.int32, device=level.device)
-    # A mask's pixel counts the pixels before it, in both orders; k (k - 1) / 2 of these pairs are of the mask's own.
-    first = (packed(level, ~mask) & 1) ^ 1
-    sums = (place * ((last & 1) + first)).sum(dim=1)
-    return (sums - k * (k - 1)).double() / 2
+
+    def __init__(self, level: Tensor, ordered: Tensor, mask: Tensor, area: Tensor) -> None:
+        self.ordered, self.area, self.n = ordered, area, level.shape[1]
+        most = int(area.max()) if len(area) else 0
+        # Ascending, with what stands above every level behind those of a smaller mask.
+        self.hits = sort_rows(level.masked_fill(~mask, 2 * LEVELS))[:, :most].contiguous()
+        self.below = _below(ordered, self.hits, "left")
+
+    def average_precision(self) -> Tensor:
+        """Return [B] float64: the mean, over the mask's pixels, of the mask's share of all that are as high or higher."""
+        # Of those behind a smaller mask the first factor is 0.
+        hits_as_high = (self.area[:, None] - begins(self.hits)).double()
+        return (hits_as_high / (self.n - self.below).clamp_(min=1)).sum(dim=1) / self.area
+
+    def pairs_in_order(self) -> Tensor:
+        """Return [B] float64: in how many pairs of a mask pixel and another the mask's is higher, equals counted half."""
+        not_above = _below(self.ordered, self.hits, "right")
+        behind = 2 * self.n * (self.hits.shape[1] - self.area)
+        # A run of equals counts its pixels half; so counted, the mask's own pairs are its area's square.
+        return ((self.below + not_above).sum(dim=1) - behind - self.area**2).double() / 2
 
 
-def average_precision(last: Tensor) -> Tensor:
-    """Return [B] float64: the mean, over the mask's pixels, of the mask's share of all that are as high or higher.
-
-    Takes the `packed` levels and mask [B,n].
-    """
-    hit, begin, n = last & 1, begins(last >> 1), last.shape[1]
-    hits_below = (hit.cumsum(dim=1, dtype=torch.int32) - hit).gather(1, begin.long())
-    k = hit.sum(dim=1, keepdim=True, dtype=torch.int32)
-    return ((hit * (k - hits_below)).double() / (n - begin)).sum(dim=1) / k[:, 0]
+def _below(ordered: Tensor, values: Tensor, side: Literal["left", "right"]) -> Tensor:
+    """Return [B,k] int64: how many of ascending rows [B,n] are below values [B,k]; with ``right``, below or equal."""
+    if values.device.type != "cpu":
+        return torch.searchsorted(ordered, values, side=side)
+    # NumPy goes on from the last value's place: twice as fast where values ascend.
+    each = [np.searchsorted(row, value, side) for row, value in zip(ordered.numpy(), values.numpy(), strict=True)]
+    return torch.from_numpy(np.stack(each)) if each else torch.zeros_like(values, dtype=torch.int64)

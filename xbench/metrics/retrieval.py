@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from xbench.metrics import ranks
 from xbench.metrics.localisation import area, object_mask, scored
+from xbench.metrics.ranks import Places
 from xbench.scene import Scene
 
 Scores = dict[str, Tensor]
@@ -27,9 +27,7 @@ def average_precision() -> Metric:
         k, n = area(scene, mask).double(), mask.shape[1]
         harmonic = float((1 / torch.arange(1, n + 1, dtype=torch.float64)).sum())
         chance = ((k - 1) * (n - harmonic) / max(n - 1, 1) + harmonic) / n
-        found = scored(
-            scene, "average_precision", mask, lambda scene, mask: ranks.average_precision(_packed(scene, mask))
-        )
+        found = scored(scene, "average_precision", mask, lambda scene, mask: _places(scene, mask).average_precision())
         return found | {"average_precision.chance": chance.masked_fill(k == 0, float("nan"))}
 
     return measure
@@ -45,7 +43,7 @@ def mask_auroc() -> Metric:
         mask = object_mask(scene)
         k, n = area(scene, mask), mask.shape[1]
         pairs = (k * (n - k)).double()
-        found = ranks.pairs_in_order(scene.levels, mask, _packed(scene, mask)) / pairs
+        found = _places(scene, mask).pairs_in_order() / pairs
         return {"mask_auroc": found.masked_fill(pairs == 0, float("nan"))}
 
     return measure
@@ -72,7 +70,8 @@ def iou(threshold: Literal["otsu", "half"]) -> Metric:
         if threshold == "half":
             above = value >= high / 2
         else:
-            grey = ((value - low) / extent.where(extent > 0, torch.ones_like(extent)) * (_BINS - 1)).round().long()
+            share = (value - low).div_(extent.where(extent > 0, torch.ones_like(extent)))
+            grey = share.mul_(_BINS - 1).round_().int()
             above = grey > _otsu(grey)[:, None]
         above = above & (extent > 0)
         size, both = area(scene, mask), (above & mask).sum(dim=1)
@@ -82,17 +81,18 @@ def iou(threshold: Literal["otsu", "half"]) -> Metric:
     return measure
 
 
-def _packed(scene: Scene, mask: Tensor) -> Tensor:
-    """Return the levels and the object's mask, sorted together once for two metrics."""
+def _places(scene: Scene, mask: Tensor) -> Places:
+    """Return where the object's pixels stand in the map, looked up once for two metrics."""
     if "object" not in scene.memo:
-        scene.memo["object"] = ranks.packed(scene.levels, mask)
-    return scene.memo["object"]
+        scene.memo["object"] = Places(scene.levels, scene.ordered, mask, area(scene, mask))
+    found: Places = scene.memo["object"]
+    return found
 
 
 def _otsu(grey: Tensor) -> Tensor:
     """Return [B]: the level that parts whole levels [B,n] in 0 .. 255 with the largest variance between the two sides."""
-    counts = torch.zeros(len(grey), _BINS, dtype=torch.float64, device=grey.device)
-    counts.scatter_add_(1, grey, torch.ones_like(grey, dtype=torch.float64))
+    row = torch.arange(0, len(grey) * _BINS, _BINS, dtype=torch.int32, device=grey.device)
+    counts = torch.bincount((grey + row[:, None]).flatten(), minlength=len(grey) * _BINS).view(-1, _BINS).double()
     share = counts / grey.shape[1]
     levels = torch.arange(_BINS, dtype=torch.float64, device=grey.device)
     weight, mean = share.cumsum(dim=1), (share * levels).cumsum(dim=1)
