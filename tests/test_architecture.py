@@ -45,7 +45,7 @@ LAYERS = [
     {"costs", "scene", "config", "checks", "fits", "devices"},
     {"fit_tasks", "metrics", "training", "columns", "building"},
     {"cells", "plan", "scoring"},
-    {"own_model", "stopping", "kept"},
+    {"own_arguments", "own_model", "own_explanations", "stopping", "kept"},
     {"adapters"},
     {
         "attempts",
@@ -65,7 +65,7 @@ LAYERS = [
     {"tables", "comparison", "trust", "friedman"},
     {"report"},
     {"results"},
-    {"own_maps"},
+    {"own_records", "own_maps"},
     {"api"},
     {"estimate", "shards", "verify"},
     {"submit", "scaffold"},

@@ -168,7 +168,7 @@ def test_the_traceback_of_a_failure_is_kept(tmp_path, monkeypatch):
     def raising(*given):
         raise ValueError("no idea")
 
-    monkeypatch.setattr("xbench.own_maps.score", raising)
+    monkeypatch.setattr("xbench.own_records.score", raising)
     found = xbench.evaluate(net(), noise(), noise(seed=1)[:, 0], "deletion", out=tmp_path)
     assert [failure[1:] for failure in found.failures] == [("error", "ValueError: no idea")]
     told = json.loads((Store(tmp_path).folder(found.keys[0]) / "status.json").read_text())

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xbench.api import run
     from xbench.map_writer import write_maps
+    from xbench.own_explanations import explain
     from xbench.own_maps import evaluate
-    from xbench.own_model import explain
     from xbench.results import Run
     from xbench.results import open_run as open
 
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _FACE = {
     "Run": "xbench.results:Run",
     "evaluate": "xbench.own_maps:evaluate",
-    "explain": "xbench.own_model:explain",
+    "explain": "xbench.own_explanations:explain",
     "open": "xbench.results:open_run",
     "run": "xbench.api:run",
     "write_maps": "xbench.map_writer:write_maps",

@@ -1,123 +1,25 @@
-"""A network of one's own, explained without a run: `xbench.explain`, and how a network is borrowed and given back."""
+"""A network of one's own in the harness's hands: how it is lent and given back, and how its images are normalised."""
 
 import contextlib
-import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args, overload
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xbench.checks import InvalidMap, ModelTouched, checked, compare, fingerprint
-from xbench.components import Component, explainer_unmet, resolve
-from xbench.data import Floats, Samples
+from xbench.data import Floats
 from xbench.devices import halving
-from xbench.errors import Unsupported, XbenchError
+from xbench.errors import XbenchError
 from xbench.memory import out_of_memory
 from xbench.models import Model
-from xbench.plugins import discover
-from xbench.scoring import ask, build_explainer
-from xbench.specs import DatasetSpec, ExplainerSpec, ModelSpec
-from xbench.tensors import make_batch
+from xbench.own_arguments import checked_whole, numbers
+from xbench.specs import ModelSpec
 
 Link = Literal["softmax", "sigmoid"]
 OWN_MODEL = ModelSpec(package="own", name="model", version=1, factory="-:-")
 """What is taken for granted of a network of one's own: gradients, and a convolution until it is looked for."""
-
-
-@overload
-def explain(
-    model: nn.Module, image: NDArray[Any], explainer: str, target: Any = None, **params: Any
-) -> NDArray[np.float32]: ...
-@overload
-def explain(model: nn.Module, image: Tensor, explainer: str, target: Any = None, **params: Any) -> Tensor: ...
-def explain(
-    model: nn.Module,
-    image: Any,
-    explainer: str,
-    target: int | Sequence[int] | NDArray[Any] | Tensor | None = None,
-    *,
-    mean: float | Sequence[float] | None = None,
-    std: float | Sequence[float] | None = None,
-    link: Link | None = None,
-    ids: Sequence[str] | None = None,
-    seed: int = 0,
-    batch: int = 64,
-    **params: Any,
-) -> Any:
-    """Explain images by a network of one's own, with any installed explainer that needs no training.
-
-    Parameters
-    ----------
-    model
-        Images [B,C,H,W] to logits [B,K]; it is given back as it was: weights, modes, hooks, gradients.
-    image
-        [C,H,W] or [B,C,H,W], floating point in [0,1]; an array or a tensor.
-    explainer
-        As on the command line: ``cam/gradcam``, ``cam/gradcam[score=prob]``, ``controls/blur[of=cam/gradcam]``.
-    target
-        The class to explain, one for all images or one each; None: the class predicted.
-    mean, std
-        What the network wants its images normalised by: it sees (image - mean) / std; a number, or one a channel.
-    link
-        ``softmax`` or ``sigmoid``: how logits become probabilities; None: softmax, and sigmoid for a network of one logit.
-    ids
-        Names of the images, from which all noise comes together with ``seed``; None: their places.
-    batch
-        The most images of a forward pass; halved where the memory is too small.
-    params
-        The explainer's parameters: ``score="prob"``, ``layer="layer3"``.
-
-    Returns
-    -------
-    The attribution, float32 [H,W] of an image [C,H,W] and [B,H,W] of several, raw; an array where an array was given, else
-    a tensor on the image's device. NaN where the explainer has no answer for an image.
-
-    Raises
-    ------
-    XbenchError
-        There is no such explainer or parameter, it must be trained or needs truth that only data sets have, the images are
-        not in [0,1], the target is no class, or the explainer cannot work on this network.
-    """
-    component = _chosen(explainer, params)
-    given = image if isinstance(image, Tensor) else as_array(image, "the images")
-    pixels = checked_images(given[None] if given.ndim == 3 else given)
-    names, seed, batch = checked_ids(ids, len(pixels)), checked_whole(seed, "seed"), checked_whole(batch, "batch", 1)
-    with borrowed(model, mean, std, link, pixels) as lent:
-        own, n_classes = lent.model, lent.n_classes
-        device = own.device
-        if why := explainer_unmet(
-            component, OWN_MODEL, DatasetSpec(name="images", version=1, factory="-:-"), n_classes
-        ):
-            raise XbenchError(f"{component.text} cannot explain a network and images of one's own: it {why}")
-        whole = make_batch(Samples(pixels), names, torch.zeros(len(pixels), dtype=torch.int64), seed, n_classes)
-        whole = whole.to(device).with_target(checked_targets(target, lent.logits).to(device))
-        untouched = fingerprint(own.module)
-
-        inner = _inside(component) if isinstance(own.module, Normalised) else component
-
-        def attempt(size: int) -> list[Tensor]:
-            own.batch_size = size
-            made = build_explainer(inner, own)
-            found = []
-            for start in range(0, len(whole), size):
-                part = whole.take(slice(start, start + size))
-                explanation = checked(ask(made, part, component.text), part)
-                empty = ~explanation.answered[:, None, None]
-                found.append(explanation.attribution.masked_fill(empty, float("nan")))
-            return found
-
-        try:
-            maps = torch.cat(halving(attempt, batch, device))
-            compare(untouched, own.module)
-        except (Unsupported, InvalidMap, ModelTouched, ValueError) as error:
-            said = " ".join(str(error).replace("'network.", "'").split())
-            raise XbenchError(f"{component.text}: {said}") from error
-    maps = maps if given.ndim == 4 else maps[0]
-    return maps.to(image.device) if isinstance(image, Tensor) else maps.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -199,118 +101,6 @@ def borrowed(
             part.training = training
         for value, asks in trained:
             value.requires_grad_(asks)
-
-
-def as_array(value: Any, what: str) -> NDArray[Any]:
-    """Return an array, a tensor or nested lists as an array. Raises XbenchError, which says ``what``, where they are none."""
-    try:
-        if isinstance(value, Tensor):
-            plain = value.detach().cpu()
-            return (plain.float() if plain.dtype == torch.bfloat16 else plain).numpy()
-        return np.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:  # lists of several lengths, say
-        raise XbenchError(f"{what} cannot be read as an array: {' '.join(str(error).split())}") from error
-
-
-def numbers(value: Any, what: str) -> Floats:
-    """Return real numbers of any shape as float32. Raises XbenchError, which says ``what``, where they are none."""
-    array = as_array(value, what)
-    if array.dtype.kind not in "fiu":
-        raise XbenchError(f"{what}={value!r:.60}: numbers are needed")
-    return array.astype(np.float32)
-
-
-def checked_whole(value: Any, what: str, least: int | None = None) -> int:
-    """Return a whole number. Raises XbenchError, which says ``what``, where it is none, or less than ``least``."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise XbenchError(f"{what}={value!r:.60}: a whole number is needed") from None
-    if least is not None and number < least:
-        raise XbenchError(f"{what}={number}: {least} or more is needed")
-    return number
-
-
-def checked_names(given: Any, what: str) -> tuple[str, ...]:
-    """Return names as texts. Raises XbenchError, which says ``what``, for one text alone, and for what no file can hold."""
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise XbenchError(f"{what}={given!r:.60}: a list of names is needed")
-    names = tuple(map(str, given))
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise XbenchError(f"{what} hold {name!r:.60}; texts that UTF-8 can write are needed") from None
-    return names
-
-
-def checked_images(images: Any) -> Floats:
-    """Return images as a float32 array [n,C,H,W]. Raises XbenchError unless they are floating point in [0,1]."""
-    array = as_array(images, "the images")
-    if array.ndim != 4 or 0 in array.shape:
-        raise XbenchError(f"the images have shape {list(array.shape)}; [B,C,H,W], or [C,H,W] of one image, is needed")
-    if array.dtype.kind != "f":
-        raise XbenchError(f"the images are {array.dtype}; floating point in [0,1] is needed (of bytes: image / 255)")
-    pixels: Floats = np.ascontiguousarray(array, dtype=np.float32)
-    if not np.isfinite(pixels).all():
-        raise XbenchError("the images hold NaN or infinite values")
-    if pixels.min() < 0 or pixels.max() > 1:
-        raise XbenchError(
-            f"the images hold values from {pixels.min():.3g} to {pixels.max():.3g}; give them in [0,1], and what the network "
-            "wants them normalised by as mean= and std="
-        )
-    return pixels
-
-
-def checked_ids(ids: Sequence[str] | None, n: int) -> tuple[str, ...]:
-    """Return n names, by default the places. Raises XbenchError where they are not n different ones."""
-    names = checked_names(range(n) if ids is None else ids, "ids")
-    if len(names) != n or len(set(names)) != n:
-        raise XbenchError(
-            f"there are {len(names)} ids, {len(set(names))} of them different; one for each of {n} is needed"
-        )
-    return names
-
-
-def checked_targets(target: Any, logits: Tensor) -> Tensor:
-    """Return the classes to explain [n] int64: those given, or those predicted. Raises XbenchError where they are none."""
-    n, n_classes = logits.shape
-    if target is None:
-        return logits.argmax(dim=1)
-    given = as_array(target, "target")
-    if given.dtype.kind not in "iu" or given.shape not in ((), (n,)):
-        raise XbenchError(
-            f"target is {given.dtype} of shape {list(given.shape)}; a class number, or one for each of {n} images, is needed"
-        )
-    if given.min() < 0 or given.max() >= n_classes:
-        raise XbenchError(
-            f"target holds {given.min()} to {given.max()}; the network's classes are 0 to {n_classes - 1}"
-        )
-    return torch.from_numpy(np.broadcast_to(given, (n,)).astype(np.int64))
-
-
-def _chosen(text: str, params: Mapping[str, Any]) -> Component:
-    mistakes: list[str] = []
-    component = resolve("explainer", text, discover(), mistakes, params)
-    if component is None or mistakes:
-        raise XbenchError(*mistakes)
-    assert isinstance(component.spec, ExplainerSpec)
-    if component.spec.fit:
-        raise XbenchError(f"{component.spec.id} must be trained on a data set, which only a run does (xbench run)")
-    if component.innermost.stored:
-        raise XbenchError(
-            f"{component.spec.id} looks up maps of a data set's samples; xbench.evaluate scores arrays of maps"
-        )
-    if "attribution" not in component.spec.gives:
-        raise XbenchError(f"{component.spec.id} gives {' and '.join(component.spec.gives)}s, no attribution")
-    return component
-
-
-def _inside(component: Component) -> Component:
-    """Return the component with the layers that it names where `Normalised` has them."""
-    layer = component.params.get("layer")
-    params = {**component.params, "layer": f"network.{layer}"} if layer else component.params
-    return replace(component, params=params, of=component.of and _inside(component.of))
 
 
 def normalising(module: nn.Module, mean: Any, std: Any, channels: int) -> nn.Module:
