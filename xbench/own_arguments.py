@@ -142,7 +142,7 @@ def checked_labels(labels: Any, n: int, n_classes: int) -> NDArray[np.int64] | N
 
 
 def checked_masks(masks: Any, n: int, size: tuple[int, ...]) -> NDArray[np.bool_] | None:
-    """Return masks [n,H,W] bool; None where none are given. Raises XbenchError for another shape, or values other than 0 and 1."""
+    """Return masks [n,H,W] bool; None where none are given. Raises XbenchError where shape or values are of another kind."""
     if masks is None:
         return None
     array = as_array(masks, "masks")
