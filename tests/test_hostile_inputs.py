@@ -18,10 +18,10 @@ from torch import nn
 from xbench import api
 from xbench.class_lists import read_classes, read_labels
 from xbench.cli import main
-from xbench.config import read_yaml
 from xbench.errors import XbenchError, did_you_mean
 from xbench.folder import image_folder
 from xbench.stored_maps import _mapped
+from xbench.suite_files import read_suite
 from xbench.weights import load_weights, only_tensors
 from xbench_chestxray.nih import read_film
 from xbench_mnist.idx import read_idx
@@ -199,7 +199,7 @@ LAUGHS = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 'ha'}
 def test_a_suite_that_is_none_is_one_line_at_once(tmp_path, text, why):
     path = tmp_path / "a.yaml"
     path.write_text(text)
-    assert why in error_of(lambda: read_yaml(path))
+    assert why in error_of(lambda: read_suite(path))
 
 
 WIDE = b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 9" + b"9" * 40 + b"), }"

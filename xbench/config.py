@@ -5,108 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from xbench.components import Component, expand, resolve
 from xbench.errors import XbenchError, did_you_mean
-from xbench.forms import Form, misfit
 from xbench.names import full_ids
+from xbench.options import KEYS, LISTS, Options, parse_options
 from xbench.plugins import Registry
-from xbench.reading import clip, read_text
 from xbench.refs import convert_scalar, parse_ref, split_outside_brackets, typed_params
 from xbench.specs import MetricSpec, Param
-
-_TARGETS = ("predicted", "label", "annotated")
-_LISTS = {"model": "models", "explainer": "explainers", "metric": "metrics"}
-_SUITE_KEYS = {
-    "suite", "version", "title", "data", "target", "models", "explainers", "metrics", "primary", "seed", "limit", "notes",
-    "protocols",
-}  # fmt: skip
-_MOST_OF_A_MACHINE = 1024
-_EXAMPLES = {"workers": "2 or workers=auto", "threads": 2}
-_MOST_YAML, _MOST_NODES = 2**18, 20_000
-_SCALAR: Form = (str, int, float, bool)
-_SETTINGS: Form = {
-    "data?": (str, {...: (*_SCALAR, None)}),
-    **dict.fromkeys(("models?", "explainers?", "metrics?", "notes?"), (str, [_SCALAR], None)),
-    "target?": _SCALAR,
-    "primary?": (str, None),
-    "seed?": (int, str, [int]),
-    "limit?": (int, str, None),
-}
-_SUITE: Form = {
-    **_SETTINGS,
-    "suite?": str,
-    "version?": int,
-    "title?": _SCALAR,
-    "protocols?": ({...: (_SETTINGS, None)}, None),
-}
-_PROTOCOL_KEYS = _SUITE_KEYS - {"suite", "version", "title", "protocols"}
-
-
-@dataclass
-class Options:
-    """What a user may write as ``key=value``; None means: as the suite says."""
-
-    suite: str | None = None
-    protocol: str = "quick"
-    data: str | None = None
-    data_params: dict[str, str] = field(default_factory=dict)
-    model: list[str] | None = None
-    explainer: list[str] | None = None
-    metric: list[str] | None = None
-    target: str | None = None
-    seed: list[int] | None = None
-    limit: int | None = None
-    no_limit: bool = False
-    batch: int | None = None
-    device: str = "auto"
-    workers: int | None = None
-    threads: int | None = None
-    executor: str = "local"
-    executor_params: dict[str, str] = field(default_factory=dict)
-    budget: float = 600.0
-    silence: float = 300.0
-    out: str | None = None
-
-
-KEYS = {
-    "suite": ("NAME", "which suite to run (xbench list suites)"),
-    "protocol": ("quick|paper", "the suite's settings: minutes on two cores, or the papers' own"),
-    "data": (
-        "ID",
-        "another data set, its last part is enough; data.NAME=VALUE sets its parameters, data.root=PATH where real files lie",
-    ),
-    "model": (
-        "ID,...",
-        "classifiers; * and ? match, [name=value] sets parameters, @N takes epoch N's weights; python:FILE.FUNCTION your own",
-    ),
-    "explainer": (
-        "ID,...",
-        "explanation methods, written likewise: 'cam/*,gradients/smoothgrad[n=20],python:mine.explain'",
-    ),
-    "metric": ("NAME,...", "metrics: 'deletion,insertion[fill=zero]'"),
-    "target": ("predicted|label|annotated|CLASS", "the class whose score is explained"),
-    "seed": ("N,...", "training and noise seeds; a row pools them"),
-    "limit": ("N|none", "how many test samples to score"),
-    "batch": ("N", "images in a forward pass; never changes a result"),
-    "device": ("auto|cpu|cuda[:i]", "where to compute; auto takes CUDA when there is one"),
-    "workers": ("auto|N", "processes; auto: one a GPU, or on the CPU up to four that share the cores"),
-    "threads": ("N", "CPU threads of a worker while it explains and scores; its share of the cores unless given"),
-    "executor": (
-        "local|inline|...",
-        "what carries the work (xbench list executors); EXECUTOR.NAME=VALUE sets its parameters (xbench show EXECUTOR)",
-    ),
-    "budget": ("SECONDS", "the longest an explainer may take for one slice of samples"),
-    "silence": (
-        "SECONDS",
-        "how long a worker may give no sign of life (stopped, or in a call that lets no Python run); 300 unless given",
-    ),
-    "out": ("DIR", "where records and tables go; default runs/SUITE"),
-}
-
-HOW = ("device", "workers", "threads", "batch", "budget", "silence", "executor")
-"""The keys that say how a run is carried out, and change no number."""
+from xbench.suite_files import PROTOCOL_KEYS, key_faults, read_suite
 
 
 @dataclass(frozen=True)
@@ -138,33 +44,6 @@ class RunConfig:
     executor_params: dict[str, Param] = field(default_factory=dict)
 
 
-def parse_options(arguments: Sequence[str]) -> tuple[Options, list[str]]:
-    """Read ``key=value`` arguments; return what could be read and a line for every mistake."""
-    options, mistakes, seen = Options(), [], set()
-    for argument in arguments:
-        key, sign, value = argument.partition("=")
-        if not sign or not key or not value:
-            mistakes.append(f"{argument!r} is not written key=value, for example suite=chestxray")
-            continue
-        if key in seen:
-            mistakes.append(f"{key!r} is given twice; say it once, with commas between several values")
-            continue
-        seen.add(key)
-        if key.startswith("data.") and len(key) > 5:
-            options.data_params[key[5:]] = value
-        elif all(key.partition(".")):
-            options.executor_params[key] = value
-        elif key not in KEYS:
-            hint = did_you_mean(key, KEYS) or f"; the keys are {', '.join(KEYS)}"
-            mistakes.append(f"unknown key {key!r}{hint}")
-        else:
-            try:
-                _set(options, key, value)
-            except ValueError as error:
-                mistakes.append(f"{key}={value}: {error}")
-    return options, mistakes
-
-
 def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
     """Return the run that arguments and suite describe. Raises XbenchError with a line for every mistake."""
     options, mistakes = parse_options(arguments)
@@ -174,7 +53,7 @@ def make_config(arguments: Sequence[str], registry: Registry) -> RunConfig:
     home = _home(settings)
     data, root = _data(settings, options, registry, mistakes, home)
     found: dict[str, tuple[Component, ...]] = {}
-    for kind, name in _LISTS.items():
+    for kind, name in LISTS.items():
         given = settings.get(name) or []
         named = bool(getattr(options, kind))
         if suite or named:
@@ -229,87 +108,6 @@ def score_names(metrics: Sequence[Component]) -> list[str]:
     ]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return a YAML mapping (safe loader). Raises XbenchError naming file and fault."""
-    try:
-        loader = yaml.SafeLoader(read_text(path, _MOST_YAML))
-        try:
-            node = loader.get_single_node()
-            if node is not None:
-                _refuse_unfolding(node)
-            value = None if node is None else loader.construct_document(node)
-        finally:
-            loader.dispose()
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError, OverflowError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
-        raise XbenchError(f"cannot read {path}: {why[:300]}") from error
-    if not isinstance(value, dict):
-        raise XbenchError(f"{path} holds a {type(value).__name__}; a suite is a mapping of keys to values")
-    if odd := [key for key in value if not isinstance(key, str)]:
-        raise XbenchError(f"{path} has the key {clip(odd[0])}; a text is needed")
-    if fault := misfit(value, _SUITE):
-        raise XbenchError(f"{path}: {fault}")
-    return value
-
-
-def _refuse_unfolding(root: yaml.Node) -> None:
-    """Raise ValueError where aliases unfold to more than a suite can mean, or to themselves, or a key is there twice."""
-    sizes: dict[int, int] = {}
-
-    def size(node: yaml.Node) -> int:
-        if id(node) in sizes:
-            if not sizes[id(node)]:
-                raise ValueError("an alias holds itself")
-            return sizes[id(node)]
-        sizes[id(node)] = 0
-        inner = list(node.value) if isinstance(node, yaml.SequenceNode) else []
-        if isinstance(node, yaml.MappingNode):
-            inner = [each for pair in node.value for each in pair]
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            if len(set(keys)) < len(keys):
-                raise ValueError(f"the key {clip(next(key for key in keys if keys.count(key) > 1))} stands there twice")
-        sizes[id(node)] = 1 + sum(map(size, inner))
-        if sizes[id(node)] > _MOST_NODES:
-            raise ValueError(f"its aliases unfold to more than {_MOST_NODES:,} values")
-        return sizes[id(node)]
-
-    size(root)
-
-
-def _set(options: Options, key: str, value: str) -> None:
-    if key == "limit" and value.lower() in ("none", "null", "all"):
-        options.no_limit = True
-    elif key == "workers" and value == "auto":
-        options.workers = None
-    elif key in ("limit", "batch", "workers", "threads"):
-        number = convert_scalar(value, int, f", for example {key}={_EXAMPLES.get(key, 200)}")
-        assert isinstance(number, int)
-        if number < 1:
-            raise ValueError("must be 1 or more")
-        if key in ("workers", "threads") and number > _MOST_OF_A_MACHINE:
-            raise ValueError(f"must be {_MOST_OF_A_MACHINE} or fewer")
-        setattr(options, key, number)
-    elif key in ("budget", "silence"):
-        seconds = convert_scalar(value, float, f", for example {key}=600")
-        assert isinstance(seconds, float)
-        if seconds <= 0:
-            raise ValueError("must be more than 0 seconds")
-        if key == "silence" and seconds < 2:
-            raise ValueError("must be 2 seconds or more: a worker speaks a few times in that time")
-        setattr(options, key, seconds)
-    elif key == "seed":
-        options.seed = [int(str(convert_scalar(part, int, ", for example seed=0,1"))) for part in value.split(",")]
-    elif key == "device":
-        kind, _, number = value.partition(":")
-        if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
-            raise ValueError("a device is auto, cpu, cuda or cuda:0")
-        options.device = value
-    elif key in _LISTS:
-        setattr(options, key, split_outside_brackets(value))
-    else:
-        setattr(options, key, value)
-
-
 def _suite(
     options: Options, registry: Registry, arguments: Sequence[str], mistakes: list[str]
 ) -> tuple[dict[str, Any], str]:
@@ -326,18 +124,9 @@ def _suite(
         mistakes.append(reason or f"suite {options.suite!r} is not installed{hint} (xbench list suites)")
         return {}, ""
     path = registry.suites[options.suite]
-    suite = read_yaml(path)
-    for key in suite.keys() - _SUITE_KEYS:
-        mistakes.append(f"{path}: unknown key {key!r}{did_you_mean(str(key), _SUITE_KEYS)}")
-    for key in ("version", "data", "models", "explainers", "metrics", "protocols"):
-        if not suite.get(key):
-            mistakes.append(f"{path}: the key {key!r} is missing or empty")
+    suite = read_suite(path)
+    mistakes += key_faults(path, suite)
     protocols = suite.get("protocols") or {}
-    for name, changes in protocols.items():
-        for key in (changes or {}).keys() - _PROTOCOL_KEYS:
-            mistakes.append(
-                f"{path}: protocol {name!r} has an unknown key {key!r}{did_you_mean(str(key), _PROTOCOL_KEYS)}"
-            )
     if options.protocol not in protocols:
         hint = did_you_mean(options.protocol, protocols) or f"; it has {', '.join(protocols)}"
         mistakes.append(f"suite {options.suite!r} has no protocol {options.protocol!r}{hint}")
@@ -346,9 +135,9 @@ def _suite(
 
 def _merge(options: Options, suite: Mapping[str, Any], path: str, mistakes: list[str]) -> dict[str, Any]:
     """Return the suite's settings, then its protocol's, then the user's."""
-    settings = {key: suite[key] for key in _PROTOCOL_KEYS & suite.keys()}
+    settings = {key: suite[key] for key in PROTOCOL_KEYS & suite.keys()}
     settings.update((suite.get("protocols") or {}).get(options.protocol) or {})
-    for kind, name in _LISTS.items():
+    for kind, name in LISTS.items():
         if getattr(options, kind):
             settings[name] = getattr(options, kind)
         elif isinstance(settings.get(name), str):
@@ -383,7 +172,7 @@ def _data(
     text, params = given.pop("id", None), given
     if options.data is not None:
         # Another data set has other parameters: the suite's stay behind unless it is the same one again.
-        named = parse_ref_or_none(options.data)
+        named = _id_of(options.data)
         if named is None or text not in (named, *full_ids("dataset", named, registry, home)):
             params = {}
         text = options.data
@@ -419,7 +208,7 @@ def _executor_params(options: Options, registry: Registry, mistakes: list[str]) 
     return params
 
 
-def parse_ref_or_none(text: str) -> str | None:
+def _id_of(text: str) -> str | None:
     """Return the id of a written component, or None where it is not well-formed."""
     try:
         return parse_ref(text).id

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from xbench.config import HOW, make_config
+from xbench.config import make_config
 from xbench.errors import XbenchError
 from xbench.manifest import run_folder
+from xbench.options import HOW
 from xbench.plan import Plan, grouped, make_plan
 from xbench.plugins import Registry
 from xbench.shared import unshared

@@ -215,7 +215,7 @@ def _copy(name, folder, rng, pattern="*", sure=1.0):
 
 @target(6)
 def picture(folder, rng):
-    from xbench.folder import read_mask, read_picture
+    from xbench.picture_files import read_mask, read_picture
     from xbench_chestxray.nih import read_film
 
     good = _any_of("pictures", rng)
@@ -747,8 +747,9 @@ def arguments(folder, rng):
 
 @target(6)
 def refs(folder, rng):
-    from xbench.config import make_config, parse_options
+    from xbench.config import make_config
     from xbench.errors import XbenchError
+    from xbench.options import parse_options
     from xbench.refs import parse_ref, split_outside_brackets
 
     words = [_word(rng) for _ in range(rng.randint(1, 5))]

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xbench.class_lists import read_classes, read_labels
-from xbench.config import parse_options, read_yaml
 from xbench.errors import XbenchError
 from xbench.forms import DEFINITION, MANIFEST, definition_fault, misfit, samples_fault
+from xbench.options import parse_options
 from xbench.refs import parse_ref, split_outside_brackets
 from xbench.stored_maps import parse_manifest
+from xbench.suite_files import read_suite
 from xbench_mnist.idx import read_idx
 
 FUZZ = Path(__file__).parent / "fuzz.py"
@@ -72,7 +73,7 @@ def test_any_bytes_are_read_or_refused(tmp_path, raw):
         ("a.csv", read_labels),
         ("b.csv", read_classes),
         ("c.txt", read_classes),
-        ("d.yaml", read_yaml),
+        ("d.yaml", read_suite),
         ("e-idx3-ubyte", lambda path: read_idx(path, 3)),
     ):
         (tmp_path / name).write_bytes(raw)

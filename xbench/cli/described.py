@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from xbench.cli.examples import Settings, data_of, listed, settings_of, suites_with
 from xbench.components import Component
-from xbench.config import read_yaml
 from xbench.costs import declared_cost
 from xbench.errors import XbenchError
 from xbench.plugins import PASSES, Plugin, Registry
 from xbench.refs import matching
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Spec
+from xbench.suite_files import read_suite
 
 Facts = list[tuple[str, str]]
 
@@ -101,7 +101,7 @@ def scores(spec: MetricSpec) -> list[list[str]]:
 def suite_facts(registry: Registry, name: str) -> Facts:
     """Return what a suite is made of, as (label, text), a protocol's changes last. Raises XbenchError on a broken file."""
     path = registry.suites[name]
-    whole = read_yaml(path)
+    whole = read_suite(path)
     found = [
         ("data", _data(whole)),
         *((key, _listed(registry, key, listed(whole, key))) for key in ("models", "explainers", "metrics")),

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xbench.config import read_yaml
 from xbench.errors import XbenchError
 from xbench.plugins import Registry
 from xbench.refs import is_pattern, matching, param_text, parse_ref, split_outside_brackets
 from xbench.specs import DatasetSpec, ExecutorSpec, ExplainerSpec, MetricSpec, ModelSpec, Param, Spec
+from xbench.suite_files import read_suite
 
 Settings = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ def settings_of(registry: Registry, suite: str) -> dict[str, Settings]:
 
 @functools.cache
 def _settings(path: Path, stamp: int) -> dict[str, Settings]:
-    whole = read_yaml(path)
+    whole = read_suite(path)
     protocols = whole.get("protocols")
     named = protocols.items() if isinstance(protocols, dict) else []
     return {str(name): {**whole, **(changes if isinstance(changes, dict) else {})} for name, changes in named}

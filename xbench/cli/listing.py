@@ -99,8 +99,8 @@ def _metric_rows(spec: Spec) -> list[list[str]]:
 
 
 def _suite_row(registry: Registry, name: str) -> list[str]:
-    from xbench.config import read_yaml
+    from xbench.suite_files import read_suite
 
     path = registry.suites[name]
-    suite = read_yaml(path)
+    suite = read_suite(path)
     return [name, str(suite.get("title", "")), ", ".join(map(str, suite.get("explainers", []))), str(path)]

@@ -4,8 +4,9 @@ import argparse
 import sys
 import time
 
-from xbench.config import KEYS, make_config
+from xbench.config import make_config
 from xbench.events import Event
+from xbench.options import KEYS
 from xbench.plugins import discover
 from xbench.signals import CtrlC
 

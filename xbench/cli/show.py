@@ -104,9 +104,9 @@ def _show(registry: Registry, spec: Spec, rows: Sequence[dict[str, object]], fol
 
 def _show_suite(registry: Registry, name: str) -> None:
     from xbench.cli.described import suite_facts
-    from xbench.config import read_yaml
+    from xbench.suite_files import read_suite
 
-    _facts(f"suite {name}", str(read_yaml(registry.suites[name]).get("title", "")), suite_facts(registry, name))
+    _facts(f"suite {name}", str(read_suite(registry.suites[name]).get("title", "")), suite_facts(registry, name))
     _try(f"xbench run suite={name}")
 
 

@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
-from xbench.config import HOW
 from xbench.events import Event
+from xbench.options import HOW
 from xbench.plugins import discover
 from xbench.signals import CtrlC
 
