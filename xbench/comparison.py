@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from xbench.errors import XbenchError, did_you_mean
-from xbench.leaderboard import Measured, read_measured
+from xbench.leaderboard import read_measured
 from xbench.paired import ALPHA, Difference, difference, holm, needed_groups
+from xbench.rows import Measured
 from xbench.stats import Array, Estimate
 from xbench.store import Records
 

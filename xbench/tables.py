@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from xbench.export import harmless
-from xbench.leaderboard import Board, Row, worth
+from xbench.leaderboard import Board
+from xbench.rows import Row, worth
 from xbench.store import write_atomic
 
 _DIGITS = 8

@@ -8,7 +8,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from xbench.errors import XbenchError, did_you_mean
-from xbench.leaderboard import Measured, read_measured
+from xbench.leaderboard import read_measured
+from xbench.rows import Measured
 from xbench.stats import LEVEL, Array, Estimate
 from xbench.store import Records
 

@@ -12,7 +12,7 @@ from xbench.plugins import Registry
 from xbench.specs import DatasetSpec, ExplainerSpec, MetricSpec, ModelSpec, Spec
 
 Line = dict[str, Any]
-"""A row of a table.json: the members of `xbench.leaderboard.Row`."""
+"""A row of a table.json: the members of `xbench.rows.Row`."""
 
 _BEST = 3
 

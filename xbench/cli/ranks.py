@@ -31,8 +31,8 @@ def ranks(arguments: argparse.Namespace) -> int:
     """Carry out ``xbench ranks``."""
     from xbench.cli.tables import refuse_damaged, say, simple_table
     from xbench.friedman import letters
-    from xbench.friedman import ranks as ranked
     from xbench.manifest import run_folder
+    from xbench.mean_ranks import ranks as ranked
     from xbench.refs import split_outside_brackets
     from xbench.store import Store
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xbench.curves import MeanCurve, mean_curves
-from xbench.leaderboard import Row
 from xbench.report.ranking import Section, duration
+from xbench.rows import Row
 from xbench.store import Store
 
 WIDE, HIGH = 620, 300

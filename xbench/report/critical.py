@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from xbench.friedman import Ranking
+from xbench.mean_ranks import Ranking
 from xbench.paired import ALPHA
 from xbench.store import write_atomic
 

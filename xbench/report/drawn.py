@@ -9,7 +9,7 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from xbench.curves import MeanCurve
-from xbench.friedman import Ranking
+from xbench.mean_ranks import Ranking
 from xbench.report.critical import critical_figure
 from xbench.report.figures import curve_figures, curves_figure, shown
 from xbench.report.latex import drawable

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from xbench.errors import XbenchError
-from xbench.leaderboard import Measured
 from xbench.report.confusion import confusions
 from xbench.report.results import Result
 from xbench.report.translations import CAVEAT, by_another, heading, translated
+from xbench.rows import Measured
 from xbench.store import Json
 from xbench.trust import FEWEST, Agreement, Trust, trust_of
 from xbench.unread import scores_in, unread_in

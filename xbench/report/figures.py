@@ -10,7 +10,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from xbench.curves import MeanCurve
-from xbench.friedman import Ranking
+from xbench.mean_ranks import Ranking
 from xbench.report.critical import draw_critical
 from xbench.report.latex import drawable
 from xbench.store import write_atomic

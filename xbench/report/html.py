@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xbench.keys import read_sealed
-from xbench.leaderboard import Board, Measured, ranked_boards, read_measured
+from xbench.leaderboard import Board, ranked_boards, read_measured
 from xbench.manifest import run_folder
 from xbench.report.results import read_results
+from xbench.rows import Measured
 from xbench.store import Store, write_atomic
 
 if TYPE_CHECKING:

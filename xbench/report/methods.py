@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from xbench.leaderboard import Row
 from xbench.report.prose import Cite, Name, Prose, series
 from xbench.report.references import References
 from xbench.report.sheets import Sheet
+from xbench.rows import Row
 from xbench.stats import LEVEL, RESAMPLES
 from xbench.store import Json, content_key
 from xbench.tables import each_seed, shortcuts

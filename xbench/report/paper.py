@@ -10,14 +10,15 @@ from pathlib import Path
 
 from xbench.curves import MeanCurve, mean_curves
 from xbench.errors import XbenchError
-from xbench.friedman import Ranking, ranks
-from xbench.leaderboard import Measured, Row, read_measured
+from xbench.leaderboard import read_measured
 from xbench.manifest import run_folder
+from xbench.mean_ranks import Ranking, ranks
 from xbench.report import tex
 from xbench.report.methods import methods
 from xbench.report.prose import Name, Prose, latex_prose, markdown_prose
 from xbench.report.references import References, gather
 from xbench.report.sheets import Intervals, Sheet, best_ranks, sheets
+from xbench.rows import Measured, Row
 from xbench.store import Json, Store, write_atomic
 from xbench.tables import rows_csv, values_of
 
@@ -148,7 +149,7 @@ def _figures(paper: Paper, folder: Path) -> list[tuple[Path, Prose]]:
 
 
 def csv_text(paper: Paper) -> str:
-    """Return every number as a line: the columns of `xbench.leaderboard.Row`, the groups, and whether it is the best."""
+    """Return every number as a line: the columns of `xbench.rows.Row`, the groups, and whether it is the best."""
     lines = []
     for title, measured in paper.measured:
         found = best_ranks(measured)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from xbench.leaderboard import Board, Row
+from xbench.leaderboard import Board
+from xbench.rows import Row
 from xbench.tables import ARROWS, Pivot, views
 
 WIDTH = 100.0

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from xbench.leaderboard import Measured, Row, worth
 from xbench.report.latex import drawable
+from xbench.rows import Measured, Row, worth
 from xbench.stats import rank_groups
 from xbench.tables import coverage, pooling, qualities
 
