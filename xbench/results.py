@@ -6,16 +6,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from xbench.cells import Cell
 from xbench.comparison import Comparison, compare
 from xbench.curves import curve_frame
 from xbench.export import score_frame
-from xbench.leaderboard import Board, Row, read_boards, worth
+from xbench.kept_maps import Maps, kept_maps
+from xbench.leaderboard import Board, read_boards
 from xbench.manifest import run_folder
-from xbench.store import Store, gallery_key
+from xbench.rows import Row, worth
+from xbench.store import Store
 from xbench.tables import Pivot, views
 
 if TYPE_CHECKING:
@@ -88,36 +87,6 @@ class Comparisons(Sequence[Comparison]):
             told["samples"] = told.pop("n")
             lines.append({**plain, **told, "differ": one.differ, "winner": one.winner})
         return pd.DataFrame(lines)
-
-
-@dataclass(frozen=True, eq=False)
-class Maps:
-    """An explainer's maps of the samples that are kept for pictures.
-
-    Attributes
-    ----------
-    explainer, model, seed
-        Whose maps, of which classifier.
-    samples
-        m sample ids.
-    attribution
-        [m,H,W] float32, as the explainer gave them: within 2^-11 of each map's largest value.
-    image
-        [m,C,H,W] float32 in [0,1] in 256 steps, or None where the folder lacks the pictures.
-    counterfactual
-        [m,C,H,W] likewise, or None where the explainer translates nothing.
-    """
-
-    explainer: str
-    model: str
-    seed: int
-    samples: tuple[str, ...]
-    attribution: NDArray[np.float32]
-    image: NDArray[np.float32] | None
-    counterfactual: NDArray[np.float32] | None
-
-    def __repr__(self) -> str:
-        return f"Maps({self.explainer} on {self.model}, seed {self.seed}, {list(self.attribution.shape)})"
 
 
 class Run:
@@ -253,7 +222,7 @@ class Run:
 
     def explanations(self) -> list[Maps]:
         """Return the maps that are kept of the first samples, an item an explainer, classifier and seed."""
-        return list(_kept(Store(self.folder), self.keys))
+        return list(kept_maps(Store(self.folder), self.keys))
 
     def report(self) -> Path:
         """Write the report, one HTML file that needs nothing else, and return its path."""
@@ -306,28 +275,3 @@ def _html(title: str, view: Pivot) -> str:
     body = "".join(line(cells, "td") for cells in view.body)
     notes = "".join(f"<li>{html.escape(text)}</li>" for text in view.footnotes)
     return f"<table><caption>{caption}</caption>{line(view.header, 'th')}{body}</table><ul>{notes}</ul>"
-
-
-def _kept(store: Store, keys: Sequence[str]) -> Iterator[Maps]:
-    for key in keys:
-        record = store.read(key)
-        cell, arrays = record.definition, record.arrays
-        if record.status != "ok" or "gallery/row" not in arrays:
-            continue
-        rows, ids = arrays["gallery/row"].tolist(), store.samples(cell["samples"])["ids"]
-        pictures = store.gallery(gallery_key(cell["samples"], rows))
-        maps = arrays["gallery/attribution"].astype(np.float32)
-        scale = arrays["gallery/attribution_scale"].astype(np.float32)
-        yield Maps(
-            explainer=cell["explainer"]["text"],
-            model=cell["model"]["text"],
-            seed=cell["seed"],
-            samples=tuple(ids[row] for row in rows),
-            attribution=maps * scale[:, None, None],
-            image=_in_unit(pictures.get("image")),
-            counterfactual=_in_unit(arrays.get("gallery/counterfactual")),
-        )
-
-
-def _in_unit(pixels: Any) -> NDArray[np.float32] | None:
-    return None if pixels is None else pixels.astype(np.float32) / np.float32(255)
