@@ -73,6 +73,9 @@ def test_what_a_run_writes_fits(whole):
         (lambda cell: cell.update(n=0), "n is not a number of samples"),
         (lambda cell: cell.update(seed=10**30), "too large"),
         (lambda cell: cell["metrics"][0].update(scores=[{}]), "metrics[0].scores[0].name is missing"),
+        (lambda cell: cell["metrics"][0].update(params="ab"), "metrics[0].params is not a group of members"),
+        (lambda cell: cell["data"].update(digest={}), "data.digest is not a text"),
+        (lambda cell: cell.update(data=[]), "data is not a group of members"),
         (lambda cell: cell.update(classes="ab"), "classes is not a list"),
     ],
 )
@@ -87,6 +90,7 @@ def test_a_record_of_which_every_hash_is_right_is_refused_where_tables_could_not
         read_boards([store], [key])
     assert where in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+    assert store.check()[0] == store.folder(key) / "cell.json"
 
 
 def test_a_cell_says_where_its_samples_are_and_no_other_place():

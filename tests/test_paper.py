@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from xbench.bibliography import parse_entries
@@ -445,6 +445,7 @@ def test_an_escaped_name_is_ascii_that_starts_no_command_and_leaves_no_group_ope
 
 @given(st.text(string.ascii_letters + string.digits + "/ .,:;()+=", max_size=40))
 def test_plain_names_stay_as_they_are(text):
+    assume(",," not in text)  # TeX would set one low quotation mark
     assert escape(text) == " ".join(text.split())
     assert plain(escape(text)) == " ".join(text.split())
 

@@ -57,7 +57,7 @@ DEFINITION: Form = {
     "series?": (str, None),
     "explainer": ({**_COMPONENT, "text": str, "control": (bool, str)}, None),
     "seed": int,
-    "metrics": [{"id": str, "version": int, "scores": [_SCORE]}],
+    "metrics": [{"id": str, "version": int, "params?": {}, "scores": [_SCORE]}],
     "missing": {...: str},
 }
 """What a cell is (`xbench.plan`), as far as tables look at it."""

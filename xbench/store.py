@@ -15,7 +15,7 @@ from xbench.atomic import list_names, remove_own, sweep_folder, write_atomic
 from xbench.cache import cache_folder, fit_folder, has_fit
 from xbench.data import samples_digest
 from xbench.errors import XbenchError
-from xbench.forms import arrays_fault, cell_fault, misfit, samples_fault
+from xbench.forms import arrays_fault, cell_fault, definition_fault, misfit, samples_fault
 from xbench.keys import (
     Json,
     canonical,
@@ -238,6 +238,8 @@ class Store:
             try:
                 definition = self.definition(key)
             except XbenchError:
+                definition = {}
+            if definition_fault(definition):
                 found.append(self.folder(key) / "cell.json")
                 continue
             table = read_table(self.root / "samples", definition["samples"]) or {}
