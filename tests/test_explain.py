@@ -68,9 +68,15 @@ def test_every_kind_of_explainer_explains_and_leaves_the_network_as_it_was(expla
     module[0].weight.requires_grad_(False)
     module(torch.rand(2, 3, 12, 12)).sum().backward()
     given, before, drawn = images(channels=3), state(module), torch.get_rng_state()
+    floats = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
     kept = given.copy()
     found = xbench.explain(module, given, explainer, **({"mean": [0.4, 0.5, 0.6], "std": 0.2} if normalised else {}))
     after = state(module)
+    assert floats == (
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+        torch.backends.cudnn.deterministic,
+    )
     assert all(torch.equal(before["values"][name], value) for name, value in after["values"].items())
     assert before["gradients"][0] is None
     assert all(

@@ -5,9 +5,20 @@ import json
 import pytest
 import torch
 
+import xbench.work
 from xbench import api
+from xbench.errors import XbenchError
 
 pytestmark = pytest.mark.usefixtures("fakes")
+
+
+def test_a_gpu_that_breaks_down_ends_the_run_with_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        xbench.work, "must_work", xbench.work.must_work
+    )  # put back afterwards: the explainer changes it
+    with pytest.raises(XbenchError, match=r"cuda:0 failed .*: what is committed is kept"):
+        api.run("blobs", out=tmp_path, executor="inline", device="cpu", explainer="fake/breaks_the_gpu", limit=10)
+    assert [json.loads(path.read_text())["status"] for path in tmp_path.rglob("status.json")] == ["error"]
 
 
 def test_it_is_one_worker_and_gives_the_process_its_threads_back(tmp_path):

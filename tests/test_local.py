@@ -79,6 +79,14 @@ def test_what_spoils_the_pipes_costs_its_own_cell_only(tmp_path):
         assert means(run)[f"fake/{name}"] == means(run)["fake/weights"]
 
 
+def test_a_gpu_that_breaks_down_costs_one_cell_and_its_process(tmp_path):
+    names = "fake/breaks_the_gpu,fake/weights"
+    run = api.run("blobs", out=tmp_path / "run", device="cpu", explainer=names, limit=20, workers=1)
+    told = statuses(run)
+    assert told["fake/breaks_the_gpu"] == ("error", "IndexError: index out of bounds")
+    assert told["fake/weights"][0] == "ok"
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_stopped_in_a_job_is_replaced_and_nothing_is_lost(tmp_path, monkeypatch):
     monkeypatch.setenv("FAKE_ONCE", str(tmp_path / "once"))

@@ -1,14 +1,15 @@
 """Which device to compute on, how much of it a pass takes, and how to go on when its memory is too small."""
 
+import contextlib
 import ctypes
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
 
-from xbench.errors import XbenchError
+from xbench.errors import Broken, XbenchError
 from xbench.memory import out_of_memory
 
 T = TypeVar("T")
@@ -33,6 +34,35 @@ def choose_device(wish: str, number: int = 0) -> torch.device:
     if place and int(place) >= gpus:
         raise XbenchError(f"device={wish}: there are {gpus} CUDA devices, numbered from 0")
     return torch.device("cuda", int(place) if place else number % gpus)
+
+
+def must_work(device: torch.device) -> None:
+    """Raise Broken where nothing more can be computed in this process: a kernel that fails takes all later ones with it."""
+    if device.type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+        except RuntimeError as error:
+            raise Broken(
+                f"{device} failed ({str(error).splitlines()[0]}); only another process can use it again"
+            ) from error
+
+
+def set_plain_floats(tf32: tuple[bool, bool] = (False, False), deterministic: bool = True) -> None:
+    """Have GPUs multiply float32 as float32, in matrices and in convolutions, by algorithms that always give the same."""
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.deterministic = deterministic
+
+
+@contextlib.contextmanager
+def plain_floats() -> Iterator[None]:
+    """Inside, GPUs do as `set_plain_floats` says; afterwards as before."""
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    deterministic = torch.backends.cudnn.deterministic
+    set_plain_floats()
+    try:
+        yield
+    finally:
+        set_plain_floats(tf32, deterministic)
 
 
 def halving(

@@ -19,6 +19,10 @@ class CannotWrite(XbenchError):
     """A folder or a disk that refuses: the one error that ends a run, for no result could be kept."""
 
 
+class Broken(RuntimeError):
+    """A GPU failed, and only another process can use it again."""
+
+
 class Unsupported(Exception):
     """Raised by a component for what it cannot do by nature; the cell gets status `unsupported` and this reason."""
 

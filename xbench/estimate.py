@@ -5,9 +5,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from xbench.api import missing_fits
+from xbench.devices import must_work
 from xbench.events import Event, FitProgress, JobDone, WorkOptions
 from xbench.fit_tasks import FitTask
 from xbench.metrics.cost import device_name
@@ -106,8 +105,7 @@ def _training_seconds(task: FitTask, options: WorkOptions, folder: Path) -> floa
 
     def watch(event: Event) -> None:
         if isinstance(event, FitProgress) and event.done:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            must_work(worker.device)  # and has done all that it was given
             seen.append((event.done, event.total, time.perf_counter()))
             if len(seen) > 3 and (len(seen) > _STEPS or seen[-1][2] - seen[0][2] > _SECONDS):
                 raise _Enough
@@ -117,7 +115,8 @@ def _training_seconds(task: FitTask, options: WorkOptions, folder: Path) -> floa
     folder.mkdir()
     start = time.perf_counter()
     try:
-        Worker(options, watch)._train(task, folder)
+        worker = Worker(options, watch)
+        worker._train(task, folder)
     except _Enough:
         (first, total, begin), (last, _, end) = seen[0], seen[-1]
         return begin - start + (total - first) * (end - begin) / max(1, last - first)

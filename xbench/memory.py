@@ -7,8 +7,14 @@ import torch
 _WORDS = (
     "DefaultCPUAllocator: can't allocate memory",
     "DefaultCPUAllocator: not enough memory",  # Windows
+    "CUDA error: out of memory",  # and other calls of CUDA's that torch's own allocator does not make
+    "CUDA driver error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",  # cuDNN 9
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUFFT_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",  # no algorithm's workspace fits
     "std::bad_alloc",
 )
 

@@ -1,6 +1,7 @@
 """A network of one's own in the harness's hands: how it is lent and given back, and how its images are normalised."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from xbench.data import Floats
-from xbench.devices import halving
+from xbench.devices import halving, plain_floats
 from xbench.errors import XbenchError
 from xbench.memory import out_of_memory
 from xbench.models import Model
@@ -78,7 +79,7 @@ def borrowed(
     pixels: Floats,
     batch: int = 64,
 ) -> Iterator[Lent]:
-    """Lend a network: modes, what is trained and torch's random numbers are put back afterwards.
+    """Lend a network: modes, what is trained, torch's random numbers and how GPUs multiply are put back afterwards.
 
     Raises XbenchError where it does not take the images [n,C,H,W].
     """
@@ -91,7 +92,7 @@ def borrowed(
     trained = [(value, value.requires_grad) for value in module.parameters()]
     gpus = sorted({value.device.index or 0 for value in module.parameters() if value.device.type == "cuda"})
     try:
-        with torch.random.fork_rng(devices=gpus):
+        with torch.random.fork_rng(devices=gpus), plain_floats():
             own = Model(normalising(module, mean, std, pixels.shape[1]), link or "softmax", batch)
             if link is None and _gives_one_logit(own, pixels):
                 own.link = "sigmoid"
@@ -110,7 +111,7 @@ def normalising(module: nn.Module, mean: Any, std: Any, channels: int) -> nn.Mod
     """
     if mean is None and std is None:
         return module
-    value = next(module.parameters(), torch.zeros(1))
+    value = next(itertools.chain(module.parameters(), module.buffers()), torch.zeros(1))
     parts = []
     for name, given, default in (("mean", mean, 0.0), ("std", std, 1.0)):
         values = np.atleast_1d(numbers(default if given is None else given, name))

@@ -7,16 +7,18 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xbench.cache import cache_folder
 from xbench.cores import cores
-from xbench.errors import XbenchError
+from xbench.errors import Broken, XbenchError
 from xbench.events import Event, Fatal, JobDone, JobStarted, Ready, TaskDone, WorkOptions
+from xbench.gpus import VISIBLE
 from xbench.plan import Task
 from xbench.shared import cache_mark, unshared
 from xbench.wire import Alive
@@ -47,7 +49,7 @@ class Post:
     mark: str
 
 
-_kept: "dict[Post, Worker]" = {}
+_kept: "dict[tuple[Post, str], Worker]" = {}
 # One thread for the life of the process: torch's own threads belong to the one that starts them.
 _hand = ThreadPoolExecutor(1)
 
@@ -103,9 +105,14 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
         try:
             worker, start = _worker(post, tell, log), time.monotonic()
             worker.run(task, threads or cores())
+            worker.rest()
             events.put(TaskDone(time.monotonic() - start))
         except XbenchError as error:
             events.put(Fatal(str(error)))
+        except Broken:
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)  # the next task needs another process
         except BaseException:
             _kept.clear()  # nobody knows what state it is in
             raise
@@ -147,9 +154,23 @@ def _worker(post: Post, tell: Callable[[Event], None], log: Path) -> "Worker":
     from xbench.metrics.cost import device_name
     from xbench.work import Worker
 
-    if post not in _kept:
+    device = _device(post.options.device)
+    if (post, device) not in _kept:
         _kept.clear()
-        worker = _kept[post] = Worker(post.options, tell)
+        worker = _kept[post, device] = Worker(replace(post.options, device=device), tell)
         tell(Ready(f"{device_name(worker.device)} of {socket.gethostname()}"))
-    _kept[post].emit = tell
-    return _kept[post]
+    _kept[post, device].emit = tell
+    return _kept[post, device]
+
+
+def _device(wish: str) -> str:
+    """Return the device of this task: the GPU that the other system says is this process's from now on.
+
+    It says so anew for every task, in a variable that CUDA reads once: were it left there, a process that is kept would stay
+    with the GPU of its first task, whoever has that now.
+    """
+    given = os.environ.get(VISIBLE, "")
+    if wish != "cuda" or not given.isdigit():
+        return wish
+    del os.environ[VISIBLE]
+    return f"cuda:{given}"

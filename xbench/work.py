@@ -16,7 +16,7 @@ from torch import Tensor
 from xbench.building import build_module, recipe_of
 from xbench.checks import InvalidMap, ModelTouched, checked, fingerprint
 from xbench.columns import Columns, gallery_images, gallery_rows
-from xbench.devices import choose_device, halving, keep_freed_memory
+from xbench.devices import choose_device, halving, keep_freed_memory, must_work, set_plain_floats
 from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fit_tasks import FitTask
@@ -74,9 +74,9 @@ class Worker:
         self.store = Store(options.out)
         self._kept = Kept(self.device, options.batch, self._note)
         self._noted: set[str] = set()
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.deterministic = True
+        set_plain_floats()
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # for who says no more than "cuda"
 
     def run(self, task: FitTask | Unit, threads: int | None = None) -> None:
         """Carry out one task; whatever breaks becomes an event and a record."""
@@ -87,6 +87,11 @@ class Worker:
                 self._fit(task)
             else:
                 self._unit(task)
+
+    def rest(self) -> None:
+        """Give back what torch keeps of a GPU's memory without using it: another process may be given that GPU next."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _fit(self, task: FitTask) -> None:
         start = time.monotonic()
@@ -102,6 +107,7 @@ class Worker:
         except Exception as error:
             write_atomic(fit_folder(task.key) / "failure.txt", _trace().encode())
             self.emit(FitDone(task.key, time.monotonic() - start, one_line(error)))
+            must_work(self.device)
         else:
             self.emit(FitDone(task.key, time.monotonic() - start))
 
@@ -147,6 +153,7 @@ class Worker:
         except CannotWrite:
             raise
         except Exception as error:
+            must_work(self.device)
             for job in block.jobs:
                 reason = f"before any explainer ran: {one_line(error)}"
                 self._give_up(job.key, unit, "oom" if out_of_memory(error) else "error", reason, _trace())
@@ -186,6 +193,7 @@ class Worker:
                 # Whatever it left behind goes before the next one starts.
                 self._kept.forget()
                 stage = None
+                must_work(self.device)
             elif last:
                 seconds = float(tally.cost["network_seconds"])
                 self.emit(JobDone(job.key, unit.part, len(unit.ids), network_seconds=seconds))
@@ -229,12 +237,16 @@ class Worker:
             for path in self.store.damaged[known:]:
                 self._note(remade(path))
 
+        tried = [self._kept.images_a_pass(block.shape)]
+
         def smaller(size: int) -> None:
             stage.backdrops.clear()
+            tried.append(size)
             self.emit(Note(f"out of memory; going on with {size} images a pass"))
 
-        size = self._kept.images_a_pass(block.shape)
-        found = halving(lambda size: self._score(job, stage, size, rows), size, self.device, smaller)
+        found = halving(lambda size: self._score(job, stage, size, rows), tried[0], self.device, smaller)
+        if len(tried) > 1:  # where none is few enough, others still may have more
+            self._kept.at_most(tried[-1])
         tally.add(*found, {block.ids[place]: why for place, why in stage.unread.items()})
 
     def _commit(self, job: Job, unit: Unit, stage: Stage, tally: "_Tally") -> None:

@@ -68,14 +68,14 @@ class Attention(nn.Module):
     def __init__(self, channels: int, width: int, decoder_kernel: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.ReflectionPad2d(3),
+            Mirrored(3),
             nn.Conv2d(channels, width, 7, stride=2),
             InstanceNorm(width),
             nn.ReLU(),
             HalvingConv(width, 2 * width),
             InstanceNorm(2 * width),
             nn.ReLU(),
-            Residual(2 * width, "reflect", last_relu=False),
+            Residual(2 * width, "mirrored", last_relu=False),
             nn.Upsample(scale_factor=2),
             same_conv(2 * width, 2 * width, decoder_kernel),
             InstanceNorm(2 * width),
@@ -137,19 +137,40 @@ class InstanceNorm(nn.Module):
         return F.group_norm(x, x.shape[1], self.weight, self.bias, eps=1e-5)
 
 
+class Mirrored(nn.Module):
+    """A border of so many pixels, mirrored at the edge.
+
+    That of `torch.nn.ReflectionPad2d`, whose gradients on a GPU are not the same from one run to the next.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B,C,H + 2 pixels,W + 2 pixels]."""
+        for side in (2, 3):
+            before, after = x.narrow(side, 1, self.pixels), x.narrow(side, x.shape[side] - 1 - self.pixels, self.pixels)
+            x = torch.cat([before.flip(side), x, after.flip(side)], dim=side)
+        return x
+
+
 class Residual(nn.Module):
     """Two 3x3 convolutions beside an identity; in the generator with a ReLU after the sum."""
 
-    def __init__(self, width: int, padding_mode: Literal["zeros", "reflect"], last_relu: bool) -> None:
+    def __init__(self, width: int, border: Literal["zeros", "mirrored"], last_relu: bool) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1, padding_mode=padding_mode)
-        self.second = nn.Conv2d(width, width, 3, padding=1, padding_mode=padding_mode)
+        zeros = int(border == "zeros")
+        self.border = nn.Identity() if zeros else Mirrored(1)
+        self.first = nn.Conv2d(width, width, 3, padding=zeros)
+        self.second = nn.Conv2d(width, width, 3, padding=zeros)
         self.norms = nn.ModuleList([InstanceNorm(width), InstanceNorm(width)])
         self.last_relu = last_relu
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B,width,H,W]."""
-        out = x + self.norms[1](self.second(torch.relu(self.norms[0](self.first(x)))))
+        inner = torch.relu(self.norms[0](self.first(self.border(x))))
+        out = x + self.norms[1](self.second(self.border(inner)))
         return torch.relu(out) if self.last_relu else out
 
 
@@ -183,6 +204,9 @@ def initialise(module: nn.Module) -> None:
 def _on_multiples_of_four(body: nn.Module, image: Tensor) -> Tensor:
     """Run a net that halves twice and doubles twice; other sides are padded on the right and below, and cut again."""
     height, width = image.shape[2:]
-    more = (0, -width % 4, 0, -height % 4)
-    out: Tensor = body(F.pad(image, more, mode="replicate") if any(more) else image)
+    for side in (2, 3):
+        if more := -image.shape[side] % 4:
+            last = image.narrow(side, image.shape[side] - 1, 1)
+            image = torch.cat([image, last.expand(*(more if i == side else -1 for i in range(4)))], dim=side)
+    out: Tensor = body(image)
     return out[:, :, :height, :width]

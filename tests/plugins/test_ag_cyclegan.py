@@ -15,7 +15,7 @@ from xbench_translation.losses import (
     go_round,
     masked,
 )
-from xbench_translation.networks import Attention, Discriminator, Generator, InstanceNorm, Residual
+from xbench_translation.networks import Attention, Discriminator, Generator, InstanceNorm, Mirrored, Residual
 from xbench_translation.recipe import recipe
 from xbench_translation.training import MONITORS, Players, _monitor, augment
 from xbench_translation.translator import Direction, Translator, build_translator, judge_of
@@ -150,6 +150,18 @@ def test_networks_keep_the_size_of_any_image(kernel, channels, height, width):
     assert mask.shape == (2, 1, height, width)
     assert made.abs().max() <= 1
     assert 0 < mask.min() <= mask.max() < 1
+
+
+@pytest.mark.parametrize("pixels", [1, 3])
+def test_a_mirrored_border_is_torchs_reflection_and_so_are_its_gradients(pixels):
+    image, weight = (
+        images(height=7, width=9).double().requires_grad_(),
+        torch.rand(2, 1, 7 + 2 * pixels, 9 + 2 * pixels),
+    )
+    own, theirs = Mirrored(pixels)(image), nn.ReflectionPad2d(pixels)(image)
+    assert torch.equal(own, theirs)
+    gradients = [torch.autograd.grad((out * weight).sum(), image)[0] for out in (own, theirs)]
+    torch.testing.assert_close(*gradients)
 
 
 def test_attention_decoder_of_kernel_1_sees_less_of_its_neighbourhood():

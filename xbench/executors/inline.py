@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from xbench.errors import Broken, XbenchError
 from xbench.events import Event, JobDone, TaskDone, WorkOptions
 from xbench.plan import Task, Unit
 
@@ -30,7 +31,12 @@ class InlineExecutor:
             if isinstance(task, Unit):
                 task = replace(task, jobs=tuple(job for job in task.jobs if job.key not in self._failed))
             worker, start = self._the_worker(), time.monotonic()
-            worker.run(task, self.options.threads if isinstance(task, Unit) else self._threads)
+            try:
+                worker.run(task, self.options.threads if isinstance(task, Unit) else self._threads)
+            except Broken as error:
+                raise XbenchError(
+                    f"{error}: what is committed is kept, run again; executor=local goes on by itself"
+                ) from error
             self._failed |= {event.key for event in self._events if isinstance(event, JobDone) and event.status != "ok"}
             yield from self._events
             self._events.clear()

@@ -42,7 +42,10 @@ def pointing_game(tolerance: float) -> Metric:
     def measure(scene: Scene) -> Scores:
         mask = object_mask(scene)
         if tolerance > 0:
-            mask = _widened(mask.view(-1, *scene.batch.image.shape[2:]), tolerance).flatten(1)
+            shape, near = scene.batch.image.shape[2:], mask
+            mask = scene.backdrop.drawn(
+                f"{_OBJECT}/{tolerance}", lambda: _widened(near.view(-1, *shape), tolerance).flatten(1)
+            )
         return scored(scene, "pointing_game", mask, _pointing)
 
     return measure

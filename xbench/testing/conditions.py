@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from xbench.costs import declared_cost
+from xbench.devices import plain_floats
 from xbench.errors import XbenchError
 from xbench.plugins import PASSES
 from xbench.scoring import ask
@@ -34,7 +35,8 @@ def gpu(subject: ExplainerSubject) -> None:
     here = subject.asked().maps(batch)
     model = subject.setting.model()
     model.module.to("cuda")
-    there = subject.asked(model=model).maps(batch.to("cuda")).cpu()
+    with plain_floats():
+        there = subject.asked(model=model).maps(batch.to("cuda")).cpu()
     must_agree(here, there, batch.sample_id, "CPU and GPU give other maps")
 
 

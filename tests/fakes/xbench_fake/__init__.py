@@ -30,6 +30,7 @@ NASTY = (
     "greedy",
     "insatiable",
     "comes_back",
+    "breaks_the_gpu",
 )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from xbench.errors import Broken
 from xbench_fake.explainers import weights
 
 
@@ -102,6 +103,23 @@ def greedy(model):
 
 def insatiable(model):
     return lambda batch: torch.empty(2**55)
+
+
+def breaks_the_gpu(model):
+    """Fails as a kernel does, after which its process can do nothing more with the GPU: the CPU stands in for that."""
+
+    def explain(batch):
+        import xbench.work
+
+        def broken(device):
+            raise Broken(
+                "cuda:0 failed (CUDA error: device-side assert triggered); only another process can use it again"
+            )
+
+        xbench.work.must_work = broken
+        raise IndexError("index out of bounds")
+
+    return explain
 
 
 def comes_back(model):
