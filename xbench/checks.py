@@ -61,8 +61,12 @@ def checked(found: object, batch: Batch) -> Explanation:
 def fingerprint(module: nn.Module) -> dict[str, object]:
     """Return what an explainer must leave alone: weights and buffers (a checksum), modes, hooks, gradients."""
     state: dict[str, object] = {}
-    for name, value in [*module.named_parameters(), *module.named_buffers()]:
-        state[f"the weights of {name}"] = (_checksum(value), value.dtype, tuple(value.shape))
+    values = [*module.named_parameters(), *module.named_buffers()]
+    sums = [_checksum(value) for _, value in values]
+    # Read all at once: each look at a GPU's numbers waits for all that it was given.
+    read = torch.stack([each.to(sums[0].device) for each in sums]).tolist() if sums else []
+    for (name, value), checksum in zip(values, read, strict=True):
+        state[f"the weights of {name}"] = (checksum, value.dtype, tuple(value.shape))
         state[f"requires_grad of {name}"] = value.requires_grad
         state[f"a gradient left in {name}"] = value.grad is not None
     for name, part in module.named_modules():
@@ -81,9 +85,9 @@ def compare(before: dict[str, object], module: nn.Module) -> None:
         raise ModelTouched(f"the explainer changed {changed[0]}{more}; it must leave the model as it was")
 
 
-def _checksum(value: Tensor) -> int:
-    """Return a wrapping sum of the raw bits weighted by place: exact, order-sensitive, one pass on the device."""
+def _checksum(value: Tensor) -> Tensor:
+    """Return [] int64: a wrapping sum of the raw bits weighted by place: exact, order-sensitive, one pass on the device."""
     raw = value.detach().reshape(-1).contiguous().view(torch.uint8)
     padded = torch.nn.functional.pad(raw, (0, -len(raw) % 4)).view(torch.int32)
     place = torch.arange(1, len(padded) + 1, dtype=torch.int32, device=raw.device)
-    return int(place.mul_(0x1E3779B1).bitwise_or_(1).mul_(padded).sum(dtype=torch.int64))
+    return place.mul_(0x1E3779B1).bitwise_or_(1).mul_(padded).sum(dtype=torch.int64)
