@@ -1,5 +1,8 @@
 """A network of one's own is explained as a run explains it, and given back as it was."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -68,15 +71,9 @@ def test_every_kind_of_explainer_explains_and_leaves_the_network_as_it_was(expla
     module[0].weight.requires_grad_(False)
     module(torch.rand(2, 3, 12, 12)).sum().backward()
     given, before, drawn = images(channels=3), state(module), torch.get_rng_state()
-    floats = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
     kept = given.copy()
     found = xbench.explain(module, given, explainer, **({"mean": [0.4, 0.5, 0.6], "std": 0.2} if normalised else {}))
     after = state(module)
-    assert floats == (
-        torch.backends.cuda.matmul.allow_tf32,
-        torch.backends.cudnn.allow_tf32,
-        torch.backends.cudnn.deterministic,
-    )
     assert all(torch.equal(before["values"][name], value) for name, value in after["values"].items())
     assert before["gradients"][0] is None
     assert all(
@@ -90,6 +87,55 @@ def test_every_kind_of_explainer_explains_and_leaves_the_network_as_it_was(expla
     np.testing.assert_array_equal(given, kept)
     assert (found.shape, found.dtype) == ((3, 12, 12), np.float32)
     assert np.isfinite(found).all()
+
+
+PRECISIONS = {
+    "untouched": "",
+    "older": "torch.backends.cuda.matmul.allow_tf32 = True",
+    "newer": "torch.backends.fp32_precision = 'tf32'",
+    "medium": "torch.set_float32_matmul_precision('medium')",
+}
+
+
+@pytest.mark.parametrize("set_by_the_user", PRECISIONS.values(), ids=PRECISIONS)
+def test_gpus_keep_to_float32_and_are_set_as_before_afterwards(set_by_the_user):
+    if "fp32" in set_by_the_user and not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("torch is older than 2.9")
+    script = f"""
+import numpy as np, torch, xbench
+{set_by_the_user}
+
+def told():
+    found = []
+    for ask in (
+        lambda: torch.backends.cuda.matmul.fp32_precision,
+        lambda: torch.backends.cudnn.conv.fp32_precision,
+        lambda: torch.backends.cuda.matmul.allow_tf32,
+        lambda: torch.backends.cudnn.allow_tf32,
+        lambda: torch.backends.cudnn.deterministic,
+        torch.get_float32_matmul_precision,
+    ):
+        try:
+            found.append(ask())
+        except (RuntimeError, AttributeError) as error:  # asked by the older name, set by the newer
+            found.append(type(error).__name__)
+    return found
+
+class Net(torch.nn.Sequential):
+    def forward(self, image):
+        inside.append(told())
+        return super().forward(image)
+
+inside, before = [], told()
+xbench.explain(Net(torch.nn.Flatten(), torch.nn.Linear(16, 2)), np.ones((1, 1, 4, 4), np.float32), "gradients/gradient")
+assert told() == before, (told(), before)
+newer = hasattr(torch.backends.cuda.matmul, "fp32_precision")
+assert all(one[:2] == ["ieee"] * 2 if newer else one[2:4] == [False] * 2 for one in inside), inside
+assert all(one[4] for one in inside), inside
+print("ok")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "ok\n", done.stderr
 
 
 def test_it_is_the_explanation_of_a_run(fakes, tmp_path):

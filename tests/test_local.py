@@ -85,6 +85,7 @@ def test_a_gpu_that_breaks_down_costs_one_cell_and_its_process(tmp_path):
     told = statuses(run)
     assert told["fake/breaks_the_gpu"] == ("error", "IndexError: index out of bounds")
     assert told["fake/weights"][0] == "ok"
+    assert "only another process can use it again" in (tmp_path / "run" / "logs" / "worker-0.log").read_text()
 
 
 @pytest.mark.slow

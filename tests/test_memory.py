@@ -57,11 +57,13 @@ def test_an_explainer_short_of_memory_gets_smaller_batches_and_one_that_never_ha
     names = "fake/greedy,fake/insatiable,fake/weights"
     run = api.run("blobs", out=tmp_path, executor="inline", device="cpu", explainer=names, limit=64)
     status = {row.explainer: (row.status, row.reason) for row in run.rows if row.metric == "deletion"}
-    assert status["fake/insatiable"] == ("oom", "out of memory with one image a pass on cpu")
+    kind, reason = status["fake/insatiable"]
+    assert kind == "oom"
+    assert reason.startswith("out of memory with one image a pass on cpu (RuntimeError: ")
     means = {row.explainer: row.mean for row in run.rows if row.metric == "deletion"}
     assert means["fake/greedy"] == pytest.approx(means["fake/weights"], abs=1e-6)
     store = Store(run.folder)
     cells = {(store.definition(key)["explainer"] or {}).get("text"): key for key in store}
-    # What was enough for one is where the next begin; what was not enough even alone is not.
-    for name in ("fake/greedy", "fake/weights"):
-        assert set(store.read(cells[name]).cost["images_a_pass"]) == {16}
+    # Nobody else gets less for it: what is computed does not hang on the company.
+    assert set(store.read(cells["fake/greedy"]).cost["images_a_pass"]) == {16}
+    assert set(store.read(cells["fake/weights"]).cost["images_a_pass"]) == {64}

@@ -3,13 +3,14 @@
 import itertools
 import os
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from xbench import serving
 from xbench.errors import Broken, XbenchError
-from xbench.events import Fatal, JobDone, JobStarted, TaskDone, WorkOptions
+from xbench.events import Fatal, FitDone, JobDone, JobStarted, TaskDone, WorkOptions
 from xbench.serving import Post, serve
 from xbench.wire import Alive
 
@@ -75,18 +76,28 @@ def test_every_task_works_on_the_gpu_it_is_given(monkeypatch, given, wish, devic
 
 
 def test_a_process_whose_gpu_broke_down_ends(told, monkeypatch):
-    def breaks(*words):
+    def breaks(tell, *words):
+        tell(FitDone(KEY, problem="IndexError"))
         raise Broken("cuda:0 failed")
 
     class Ended(Exception):
         pass
 
+    heard, known = [], []
+
     def ends(code):
+        known.extend(heard)
         raise Ended(code)
+
+    def hear_slowly():
+        for event in told(breaks):
+            time.sleep(0.05)
+            heard.append(event)
 
     monkeypatch.setattr(serving.os, "_exit", ends)
     with pytest.raises(Ended, match="1"):
-        list(told(breaks))
+        hear_slowly()
+    assert FitDone(KEY, problem="IndexError") in known
 
 
 def test_what_the_machine_cannot_do_is_fatal_and_what_breaks_is_raised(told, monkeypatch):

@@ -35,7 +35,10 @@ class Claim:
 
 
 def read_claims(place: Path) -> tuple[list[Claim], list[Path]]:
-    """Return the records in a place, and its damaged files; where there are such, no records."""
+    """Return the records in a place, and its damaged files; where there are such, no records.
+
+    Raises XbenchError where the place is neither a run's folder nor a file of accepted records that can be read.
+    """
     if (place / "run.json").exists():
         store = Store(place)
         if damaged := store.check():

@@ -5,7 +5,7 @@ import ctypes
 import gc
 import math
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -47,22 +47,29 @@ def must_work(device: torch.device) -> None:
             ) from error
 
 
-def set_plain_floats(tf32: tuple[bool, bool] = (False, False), deterministic: bool = True) -> None:
-    """Have GPUs multiply float32 as float32, in matrices and in convolutions, by algorithms that always give the same."""
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.deterministic = deterministic
-
-
 @contextlib.contextmanager
 def plain_floats() -> Iterator[None]:
-    """Inside, GPUs do as `set_plain_floats` says; afterwards as before."""
-    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    deterministic = torch.backends.cudnn.deterministic
-    set_plain_floats()
+    """Inside, GPUs multiply float32 as float32, never as TF32, and convolve by algorithms that always give the same.
+
+    Afterwards torch is set as it was.
+    """
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9: to read the older name fails where somebody has set the newer
+        wanted: list[tuple[Any, str, Any]] = [
+            (part, "fp32_precision", "ieee") for part in (matmul, cudnn.conv, cudnn.rnn)
+        ]
+    else:
+        wanted = [(part, "allow_tf32", False) for part in (matmul, cudnn)]
+    wanted.append((cudnn, "deterministic", True))
+    before = [(part, name, getattr(part, name)) for part, name, _ in wanted]
     try:
+        for setting in wanted:
+            setattr(*setting)
         yield
     finally:
-        set_plain_floats(tf32, deterministic)
+        for setting in before:
+            setattr(*setting)
 
 
 def halving(

@@ -41,7 +41,7 @@ def held_in_folders(
     """Return the classes, the pictures of each split's class folders by label, and the paths of other files.
 
     The ``masks`` lie in the folder ``where``. Every part must have a folder of each of ``classes``, by default those that the
-    first part has; where classes are ``known``, of any of these.
+    first part has; where classes are ``known``, of any of these. Raises XbenchError where one is missing or is no class.
     """
     held: dict[str, list[list[File]]] = {}
     strange: list[str] = []
@@ -64,7 +64,10 @@ def held_in_folders(
 
 
 def held_by_table(id: str, table: Path, masks: dict[str, int], where: str, known: tuple[str, ...]) -> Held:
-    """Return the same of a folder of images and a table of what is on them."""
+    """Return the classes, pictures and other files, as `held_in_folders` does, of a folder of images beside a table of classes.
+
+    Raises XbenchError where the table does not say which class a picture has, or names one that is not known.
+    """
     rows = read_labels(table)
     named = all(row.name for row in rows)
     if not known and not named:
@@ -100,7 +103,10 @@ def held_by_table(id: str, table: Path, masks: dict[str, int], where: str, known
 
 
 def dealt(id: str, classes: Sequence[Sequence[File]], seed: int) -> dict[str, list[File]]:
-    """Return the splits of classes that have none; each class in an order that hangs on the seed and its file names."""
+    """Return the splits of classes that have none; each class in an order that hangs on the seed and its file names.
+
+    Raises XbenchError where a class has fewer than 3 pictures.
+    """
     splits: dict[str, list[File]] = {split: [] for split in SPLITS}
     for files in filter(None, classes):
         if len(files) < 3:

@@ -52,9 +52,6 @@ class Kept:
         self._datasets: dict[str, Dataset] = {}
         # Of trained explainers, which are built again for every network that forgets.
         self._trained: dict[str, Fit] = {}
-        # Which network was the last, and how many images it takes where more were too many for the device's memory.
-        self._last = ""
-        self._most: int | None = None
 
     def forget(self) -> None:
         """Let go of the networks and of what was built on them."""
@@ -63,12 +60,7 @@ class Kept:
 
     def images_a_pass(self, shape: tuple[int, int, int]) -> int:
         """Return how many images of a shape go through a network at once."""
-        size = self.batch or images_a_pass(self.device, shape)
-        return min(size, self._most or size)
-
-    def at_most(self, size: int) -> None:
-        """Send no more than so many images through the network at hand at once from now on."""
-        self._most = size
+        return self.batch or images_a_pass(self.device, shape)
 
     def dataset(self, component: Component, root: Path | None) -> Dataset:
         """Return a data set."""
@@ -84,8 +76,6 @@ class Kept:
         key = content_key([component.definition(), fit, list(shape), list(classes), seed])
         if key not in self._models:
             self.forget()
-            self._most = self._most if key == self._last else None
-            self._last = key
             self._models[key] = self._loaded(component, fit, shape, classes, seed)
         return self._models[key]
 

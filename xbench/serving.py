@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from xbench.cache import cache_folder
 from xbench.cores import cores
 from xbench.errors import Broken, XbenchError
-from xbench.events import Event, Fatal, JobDone, JobStarted, Ready, TaskDone, WorkOptions
+from xbench.events import Event, Fatal, FitDone, JobDone, JobStarted, Ready, TaskDone, WorkOptions
 from xbench.gpus import VISIBLE
 from xbench.plan import Task
 from xbench.shared import cache_mark, unshared
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _TAIL_BYTES = 2000
 _BEAT_SECONDS = 5.0
+_AWAITED = (JobStarted, JobDone, FitDone)
+"""What the caller must have heard before the worker goes on: the process may end of what comes next."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
 
     def tell(event: Event) -> None:
         events.put(event)
-        if isinstance(event, (JobStarted, JobDone)):
+        if isinstance(event, _AWAITED):
             arrived.acquire()
 
     def work() -> None:
@@ -123,7 +125,7 @@ def serve(post: Post, task: Task, threads: int | None, log: Path) -> Iterator[Ev
     done = _hand.submit(work)
     while (event := _next(events, min(_BEAT_SECONDS, post.options.silence / 5))) is not None:
         yield event
-        if isinstance(event, (JobStarted, JobDone)):
+        if isinstance(event, _AWAITED):
             arrived.release()
     done.result()
 

@@ -264,7 +264,8 @@ def _refuse_long_words(raw: bytes) -> None:
             text = word.decode("latin-1") if isinstance(word, bytes | bytearray) else word
             if isinstance(text, str) and any(len(part) > _WORD for part in text.split()):
                 raise XbenchError(
-                    f"it holds a word of more than {_WORD:,} letters; names and tensors are all that is read"
+                    f"it holds a word of more than {_WORD:,} letters, over which torch may take minutes; "
+                    "torch.save(network.state_dict(), PATH) writes names and tensors alone"
                 )
 
 

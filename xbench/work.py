@@ -6,7 +6,7 @@ import functools
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from xbench.building import build_module, recipe_of
 from xbench.checks import InvalidMap, ModelTouched, checked, fingerprint
 from xbench.columns import Columns, gallery_images, gallery_rows
-from xbench.devices import choose_device, halving, keep_freed_memory, must_work, set_plain_floats
+from xbench.devices import choose_device, halving, keep_freed_memory, must_work, plain_floats
 from xbench.errors import CannotWrite, Unsupported
 from xbench.events import Event, FitDone, FitProgress, JobDone, JobStarted, Note, WorkOptions
 from xbench.fit_tasks import FitTask
@@ -74,19 +74,26 @@ class Worker:
         self.store = Store(options.out)
         self._kept = Kept(self.device, options.batch, self._note)
         self._noted: set[str] = set()
-        set_plain_floats()
-        if self.device.type == "cuda":
-            torch.cuda.set_device(self.device)  # for who says no more than "cuda"
+        # How many images a pass a job takes where more were too many for the device's memory, by its cell's key.
+        self._most: dict[str, int] = {}
 
     def run(self, task: FitTask | Unit, threads: int | None = None) -> None:
         """Carry out one task; whatever breaks becomes an event and a record."""
         if threads:
             torch.set_num_threads(threads)
-        with only_tensors():  # a plugin may load files of anybody's
+        with self._own_ways():
             if isinstance(task, FitTask):
                 self._fit(task)
             else:
                 self._unit(task)
+
+    @contextlib.contextmanager
+    def _own_ways(self) -> Iterator[None]:
+        """Inside, torch does as results need it, whoever's process this is."""
+        # A plugin may say no more than "cuda".
+        here = torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
+        with only_tensors(), plain_floats(), here:
+            yield
 
     def rest(self) -> None:
         """Give back what torch keeps of a GPU's memory without using it: another process may be given that GPU next."""
@@ -184,7 +191,7 @@ class Worker:
             except Exception as error:
                 status, reason, detail = "error", one_line(error), _trace()
                 if out_of_memory(error):
-                    status, reason = "oom", f"out of memory with one image a pass on {self.device}"
+                    status, reason = "oom", f"out of memory with one image a pass on {self.device} ({reason})"
                 with contextlib.suppress(OSError, ValueError):  # a full disk, or a plugin that closed it
                     print(detail, file=sys.stderr)  # the worker's log
             if status != "ok":
@@ -200,7 +207,7 @@ class Worker:
 
     def measure(self, unit: Unit) -> Arrays:
         """Return the columns of a unit's one job, made in one pass, without committing them; raises whatever breaks."""
-        with only_tensors():
+        with self._own_ways():
             stage, (job,) = self._stage(unit), unit.jobs
             return self._score(job, stage, self._kept.images_a_pass(unit.shape), ())[0].arrays()
 
@@ -237,7 +244,8 @@ class Worker:
             for path in self.store.damaged[known:]:
                 self._note(remade(path))
 
-        tried = [self._kept.images_a_pass(block.shape)]
+        size = self._kept.images_a_pass(block.shape)
+        tried = [min(size, self._most.get(job.key, size))]
 
         def smaller(size: int) -> None:
             stage.backdrops.clear()
@@ -245,8 +253,7 @@ class Worker:
             self.emit(Note(f"out of memory; going on with {size} images a pass"))
 
         found = halving(lambda size: self._score(job, stage, size, rows), tried[0], self.device, smaller)
-        if len(tried) > 1:  # where none is few enough, others still may have more
-            self._kept.at_most(tried[-1])
+        self._most[job.key] = tried[-1]  # in the slice's other blocks, and in other slices
         tally.add(*found, {block.ids[place]: why for place, why in stage.unread.items()})
 
     def _commit(self, job: Job, unit: Unit, stage: Stage, tally: "_Tally") -> None:

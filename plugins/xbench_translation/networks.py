@@ -148,7 +148,9 @@ class Mirrored(nn.Module):
         self.pixels = pixels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [B,C,H + 2 pixels,W + 2 pixels]."""
+        """Return [B,C,H + 2 pixels,W + 2 pixels]. Raises ValueError unless H and W are larger than the border."""
+        if min(x.shape[2:]) <= self.pixels:
+            raise ValueError(f"an image of {x.shape[2]} x {x.shape[3]} has no border of {self.pixels} pixels to mirror")
         for side in (2, 3):
             before, after = x.narrow(side, 1, self.pixels), x.narrow(side, x.shape[side] - 1 - self.pixels, self.pixels)
             x = torch.cat([before.flip(side), x, after.flip(side)], dim=side)
@@ -160,10 +162,10 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, border: Literal["zeros", "mirrored"], last_relu: bool) -> None:
         super().__init__()
-        zeros = int(border == "zeros")
-        self.border = nn.Identity() if zeros else Mirrored(1)
-        self.first = nn.Conv2d(width, width, 3, padding=zeros)
-        self.second = nn.Conv2d(width, width, 3, padding=zeros)
+        self.border = nn.Identity() if border == "zeros" else Mirrored(1)
+        padding = 1 if border == "zeros" else 0
+        self.first = nn.Conv2d(width, width, 3, padding=padding)
+        self.second = nn.Conv2d(width, width, 3, padding=padding)
         self.norms = nn.ModuleList([InstanceNorm(width), InstanceNorm(width)])
         self.last_relu = last_relu
 

@@ -34,6 +34,7 @@ class InlineExecutor:
             try:
                 worker.run(task, self.options.threads if isinstance(task, Unit) else self._threads)
             except Broken as error:
+                yield from self._events
                 raise XbenchError(
                     f"{error}: what is committed is kept, run again; executor=local goes on by itself"
                 ) from error
