@@ -1,8 +1,5 @@
 """Ranks of maps, the rows of tensors: their rank correlation, and where the pixels of a mask stand among all."""
 
-from typing import Literal
-
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,7 +64,7 @@ class Places:
         most = int(area.max()) if len(area) else 0
         # Ascending, with what stands above every level behind those of a smaller mask.
         self.hits = sort_rows(level.masked_fill(~mask, 2 * LEVELS))[:, :most].contiguous()
-        self.below = _below(ordered, self.hits, "left")
+        self.below = torch.searchsorted(ordered, self.hits)
 
     def average_precision(self) -> Tensor:
         """Return [B] float64: the mean, over the mask's pixels, of the mask's share of all that are as high or higher."""
@@ -77,16 +74,7 @@ class Places:
 
     def pairs_in_order(self) -> Tensor:
         """Return [B] float64: in how many pairs of a mask pixel and another the mask's is higher, equals counted half."""
-        not_above = _below(self.ordered, self.hits, "right")
+        not_above = torch.searchsorted(self.ordered, self.hits, right=True)
         behind = 2 * self.n * (self.hits.shape[1] - self.area)
         # A run of equals counts its pixels half; so counted, the mask's own pairs are its area's square.
         return ((self.below + not_above).sum(dim=1) - behind - self.area**2).double() / 2
-
-
-def _below(ordered: Tensor, values: Tensor, side: Literal["left", "right"]) -> Tensor:
-    """Return [B,k] int64: how many of ascending rows [B,n] are below values [B,k]; with ``right``, below or equal."""
-    if values.device.type != "cpu":
-        return torch.searchsorted(ordered, values, side=side)
-    # NumPy goes on from the last value's place: twice as fast where values ascend.
-    each = [np.searchsorted(row, value, side) for row, value in zip(ordered.numpy(), values.numpy(), strict=True)]
-    return torch.from_numpy(np.stack(each)) if each else torch.zeros_like(values, dtype=torch.int64)
