@@ -20,6 +20,10 @@ METRICS = (
 )  # fmt: skip
 
 
+class NoRun(Exception):
+    """A run came to nothing; what it said stands above."""
+
+
 def rows(device, few, many):
     """Yield the rows; ``few`` and ``many`` are the numbers of images."""
     case = "mnist/s2 on MNIST"
@@ -47,6 +51,6 @@ def run(folder, device, settings):
     command = [sys.executable, "-m", "xbench", "run", "-q", "suite=mnist", "data=mnist/mnist", f"device={device}"]
     done = subprocess.run([*command, *settings, f"out={folder}"], stdout=subprocess.DEVNULL)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command + settings)} ended with {done.returncode}")
+        raise NoRun(f"{' '.join(command + settings)} ended with {done.returncode}")
     peaks = [json.loads(path.read_text())["peak_bytes"] for path in folder.rglob("*.cost.json")]
     return json.loads((folder / "cost.json").read_text()), max(peaks)
