@@ -5,7 +5,6 @@ import functools
 import hashlib
 import io
 import os
-import pickletools
 import re
 import warnings
 import zipfile
@@ -254,6 +253,8 @@ def _refuse_long_words(raw: bytes) -> None:
 
     What torch refuses it looks through for three phrases, in time that grows with the square of the longest word.
     """
+    import pickletools
+
     if raw.startswith(b"PK\x03\x04"):  # as torch tells the two formats apart
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             pickles = [io.BytesIO(archive.read(name)) for name in archive.namelist() if name.endswith("data.pkl")]

@@ -207,8 +207,7 @@ def _on_multiples_of_four(body: nn.Module, image: Tensor) -> Tensor:
     """Run a net that halves twice and doubles twice; other sides are padded on the right and below, and cut again."""
     height, width = image.shape[2:]
     for side in (2, 3):
-        if more := -image.shape[side] % 4:
-            last = image.narrow(side, image.shape[side] - 1, 1)
-            image = torch.cat([image, last.expand(*(more if i == side else -1 for i in range(4)))], dim=side)
+        last = image.narrow(side, image.shape[side] - 1, 1)
+        image = torch.cat([image] + [last] * (-image.shape[side] % 4), dim=side)
     out: Tensor = body(image)
     return out[:, :, :height, :width]
